@@ -1,0 +1,87 @@
+//! Loss as data: the event that says what is missing.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::{DataItem, Kind, Sample, Timestamp};
+
+/// Why events are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// The log was full and dropped its oldest events, as configured (`drop_oldest`).
+    DroppedOldest,
+    /// The log was full and refused new events, as configured (`refuse_new`).
+    RefusedNew,
+    /// A part of the log cannot be read any more.
+    Damaged,
+    /// Kafka refuses the record for good, e.g. because it is too large.
+    RefusedByKafka,
+    /// The device's own queue overflowed before the gateway could read it.
+    DeviceQueueOverflow,
+    /// The device could not give again what it sent while the connection was away.
+    ConnectionLost,
+}
+
+impl GapReason {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DroppedOldest => "dropped_oldest",
+            Self::RefusedNew => "refused_new",
+            Self::Damaged => "damaged",
+            Self::RefusedByKafka => "refused_by_kafka",
+            Self::DeviceQueueOverflow => "device_queue_overflow",
+            Self::ConnectionLost => "connection_lost",
+        }
+    }
+}
+
+impl fmt::Display for GapReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What was lost, where, why, how many, from when to when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Whose events are missing; the edge's own asset where it cannot be known.
+    pub asset: Arc<str>,
+    /// The data item, where only one is concerned.
+    pub item: Option<Arc<str>>,
+    /// Why.
+    pub reason: GapReason,
+    /// How many events; `None` where nobody can know (a device's own queue).
+    pub count: Option<u64>,
+    /// First and last missing number of the log's (`of-seq`) count, for losses behind the log.
+    pub sequences: Option<(u64, u64)>,
+    /// First and last missing number of the asset's (`of-asset-seq`) count, for losses behind the log.
+    pub asset_sequences: Option<(u64, u64)>,
+    /// When the loss began.
+    pub from: Timestamp,
+    /// When it ended.
+    pub to: Timestamp,
+    /// For people: what happened, in a sentence.
+    pub detail: String,
+}
+
+impl Gap {
+    /// The gap as an event: `ID` = `gap`, `TAG` = `Gap`, `TYPE` = `OpenFactory`, `VALUE` = JSON text.
+    pub fn to_sample(&self, now: Timestamp) -> Sample {
+        let range = |r: Option<(u64, u64)>| r.map(|(first, last)| json!([first, last]));
+        let value = json!({
+            "reason": self.reason.as_str(),
+            "count": self.count,
+            "item": self.item.as_deref(),
+            "sequences": range(self.sequences),
+            "asset_sequences": range(self.asset_sequences),
+            "from": self.from.to_string(),
+            "to": self.to.to_string(),
+            "detail": self.detail,
+        });
+        let item = Arc::new(DataItem::new(self.asset.clone(), "gap", "Gap", Kind::OpenFactory));
+        Sample::good(item, value.to_string(), self.to, now)
+    }
+}

@@ -1,0 +1,37 @@
+//! The asset stream's wire format as types.
+//!
+//! What stands in Kafka, what NATS serves and what a device file says is defined here and nowhere else. No I/O, no tokio.
+//!
+//! Promises:
+//! - What [`Sample::encode`] writes, [`Event::decode`] reads back unchanged, and existing installations understand it.
+//! - Nothing in here panics on input: bad records and bad device files are errors that name place and remedy.
+//!
+//! Non-goals: talking to Kafka, NATS or devices; deciding what to do about a bad record.
+//!
+//! ```
+//! use asset_stream::{DataItem, Kind, Quality, Sample, Timestamp};
+//! use std::sync::Arc;
+//!
+//! let item = Arc::new(DataItem::new("OPCUA-SENSOR-001", "temp", "Temperature", Kind::Samples));
+//! let at = Timestamp::from_millis(1_769_528_223_871);
+//! let sample = Sample::good(item, 24.3, at, at);
+//! let mut json = Vec::new();
+//! sample.encode(&mut json);
+//! assert!(json.starts_with(br#"{"ID":"temp","VALUE":24.3,"TAG":"Temperature","TYPE":"Samples","#));
+//! # assert_eq!(sample.quality, Quality::Good);
+//! ```
+
+mod event;
+mod gap;
+pub mod headers;
+mod sample;
+mod timestamp;
+pub mod topics;
+mod value;
+
+pub use event::{Event, Malformed};
+pub use gap::{Gap, GapReason};
+pub use headers::Position;
+pub use sample::{DataItem, Kind, Quality, Sample};
+pub use timestamp::Timestamp;
+pub use value::{UNAVAILABLE, Value};

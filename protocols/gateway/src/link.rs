@@ -1,0 +1,219 @@
+//! The one way from gateways to the log: bounded, ordered, never dropping.
+
+use std::sync::Arc;
+
+use asset_stream::{DataItem, Gap, Kind, Sample, Timestamp, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::status::{Connection, DeviceStatus};
+
+/// Batches on their way, besides the limit in bytes.
+const BATCHES: usize = 1024;
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every sample is on disk.
+    Durable,
+    /// The log refused it (full, as configured), and said so with a gap event: the device need not keep it either.
+    Refused,
+}
+
+/// Samples that travel together: they are appended in this order.
+#[derive(Debug)]
+pub struct Batch {
+    /// In the order in which they were observed.
+    pub samples: Vec<Sample>,
+    done: oneshot::Sender<Outcome>,
+    _bytes: OwnedSemaphorePermit,
+}
+
+impl Batch {
+    /// Tells the gateway what became of it, and frees the batch's share of the limit.
+    pub fn finish(self, outcome: Outcome) {
+        // A gateway that does not wait for the outcome has dropped its receipt.
+        let _ = self.done.send(outcome);
+    }
+
+    /// Takes the samples out; the rest stays to be finished.
+    pub fn take_samples(&mut self) -> Vec<Sample> {
+        std::mem::take(&mut self.samples)
+    }
+}
+
+/// Resolves when the batch's fate is known. Dropping it is fine.
+#[derive(Debug)]
+pub struct Receipt(oneshot::Receiver<Outcome>);
+
+impl Receipt {
+    /// Waits for the batch's fate; [`Closed`] when the edge stopped before it was known. Cancel safe.
+    pub async fn outcome(&mut self) -> Result<Outcome, Closed> {
+        (&mut self.0).await.map_err(|_| Closed)
+    }
+}
+
+/// The edge is stopping: nothing more is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the edge is stopping and takes no more samples")]
+pub struct Closed;
+
+/// A channel for all gateways of an edge that holds at most `limit` bytes of samples (about: [`Sample::size_hint`]).
+pub fn channel(limit: usize) -> (SampleSender, SampleReceiver) {
+    let limit = limit.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+    let (tx, rx) = mpsc::channel(BATCHES);
+    (SampleSender { tx, bytes: Arc::new(Semaphore::new(limit)), limit }, SampleReceiver(rx))
+}
+
+/// The gateways' end.
+#[derive(Clone, Debug)]
+pub struct SampleSender {
+    tx: mpsc::Sender<Batch>,
+    bytes: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl SampleSender {
+    /// Hands samples over, waiting while the limit is reached. Cancel safe: a cancelled call has sent nothing.
+    pub async fn send(&self, samples: Vec<Sample>) -> Result<Receipt, Closed> {
+        let size: usize = samples.iter().map(Sample::size_hint).sum();
+        // A batch larger than the whole limit waits until it is alone.
+        let permits = u32::try_from(size.clamp(1, self.limit)).unwrap_or(u32::MAX);
+        let place = self.tx.reserve().await.map_err(|_| Closed)?;
+        let bytes = self.bytes.clone().acquire_many_owned(permits).await.map_err(|_| Closed)?;
+        let (done, receipt) = oneshot::channel();
+        place.send(Batch { samples, done, _bytes: bytes });
+        Ok(Receipt(receipt))
+    }
+}
+
+/// The log's end.
+#[derive(Debug)]
+pub struct SampleReceiver(mpsc::Receiver<Batch>);
+
+impl SampleReceiver {
+    /// The next batch; `None` when every sender is gone and everything was taken.
+    pub async fn recv(&mut self) -> Option<Batch> {
+        self.0.recv().await
+    }
+
+    /// As [`Self::recv`], for a thread outside the runtime.
+    pub fn blocking_recv(&mut self) -> Option<Batch> {
+        self.0.blocking_recv()
+    }
+
+    /// The next batch if one waits.
+    pub fn try_recv(&mut self) -> Option<Batch> {
+        self.0.try_recv().ok()
+    }
+}
+
+/// What a gateway holds of its device: a way to send, and the device's status.
+#[derive(Clone, Debug)]
+pub struct DeviceLink {
+    name: Arc<str>,
+    asset: Arc<str>,
+    sender: SampleSender,
+    status: Arc<DeviceStatus>,
+}
+
+impl DeviceLink {
+    /// A link for the device `name` (the key in its device file) whose asset is `asset`.
+    pub fn new(name: impl Into<Arc<str>>, asset: impl Into<Arc<str>>, sender: SampleSender) -> Self {
+        Self { name: name.into(), asset: asset.into(), sender, status: Arc::new(DeviceStatus::default()) }
+    }
+
+    /// The device's key in its device file.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The asset's UUID.
+    pub fn asset(&self) -> &Arc<str> {
+        &self.asset
+    }
+
+    /// Counters and connection state, shared with the status page.
+    pub fn status(&self) -> &Arc<DeviceStatus> {
+        &self.status
+    }
+
+    /// A data item of this device.
+    pub fn item(&self, id: impl Into<Arc<str>>, tag: impl Into<Arc<str>>, kind: Kind) -> Arc<DataItem> {
+        Arc::new(DataItem { asset: self.asset.clone(), id: id.into(), tag: tag.into(), kind })
+    }
+
+    /// Hands samples over in order, waiting while the edge is behind. Cancel safe: a cancelled call has sent nothing.
+    pub async fn send(&self, samples: Vec<Sample>) -> Result<Receipt, Closed> {
+        let count = samples.len() as u64;
+        let receipt = self.sender.send(samples).await?;
+        self.status.count_samples(count);
+        Ok(receipt)
+    }
+
+    /// The device answers: `avail` becomes AVAILABLE if it was not.
+    pub async fn connected(&self) -> Result<(), Closed> {
+        match self.status.set(Connection::Connected) {
+            Some(Connection::Connected) => Ok(()),
+            _ => self.avail("AVAILABLE").await,
+        }
+    }
+
+    /// The device does not answer, and why, in plain words: `avail` becomes UNAVAILABLE if it was not.
+    pub async fn lost(&self, reason: impl Into<String>) -> Result<(), Closed> {
+        self.status.set_error(reason.into());
+        match self.status.set(Connection::Lost) {
+            Some(Connection::Lost) => Ok(()),
+            _ => self.avail("UNAVAILABLE").await,
+        }
+    }
+
+    /// The device lost something, or the gateway could not get it: says so as an event.
+    pub async fn gap(&self, gap: &Gap) -> Result<(), Closed> {
+        self.status.count_gap();
+        self.send(vec![gap.to_sample(Timestamp::now())]).await.map(drop)
+    }
+
+    async fn avail(&self, value: &str) -> Result<(), Closed> {
+        let now = Timestamp::now();
+        let item = self.item("avail", "Availability", Kind::Events);
+        self.send(vec![Sample::good(item, Value::from(value), now, now)]).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DeviceLink, Outcome, channel};
+
+    #[tokio::test]
+    async fn avail_is_told_on_change_only() {
+        let (sender, mut receiver) = channel(1 << 20);
+        let link = DeviceLink::new("press", "PRESS-1", sender);
+        for _ in 0..2 {
+            link.lost("no route to host").await.expect("open");
+        }
+        for _ in 0..2 {
+            link.connected().await.expect("open");
+        }
+        link.lost("reset").await.expect("open");
+        drop(link);
+        let mut told = Vec::new();
+        while let Some(batch) = receiver.recv().await {
+            told.extend(batch.samples.iter().map(|s| format!("{:?}", s.value)));
+        }
+        assert_eq!(told, ["Text(\"UNAVAILABLE\")", "Text(\"AVAILABLE\")", "Text(\"UNAVAILABLE\")"]);
+    }
+
+    #[tokio::test]
+    async fn a_sender_waits_while_the_limit_is_reached() {
+        let (sender, mut receiver) = channel(1);
+        let link = DeviceLink::new("press", "PRESS-1", sender);
+        link.connected().await.expect("open");
+        {
+            let mut second = std::pin::pin!(link.lost("reset"));
+            let waited = tokio::select! { biased; _ = &mut second => false, () = tokio::task::yield_now() => true };
+            assert!(waited, "the second batch went through although the first fills the limit");
+            receiver.recv().await.expect("first").finish(Outcome::Durable);
+            second.await.expect("open");
+        }
+    }
+}
