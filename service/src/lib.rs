@@ -1,1 +1,17 @@
-//! .
+//! What both daemons need to be good systemd services, and what the Kafka clients of both share.
+//!
+//! - [`config`]: TOML files whose errors name file, line and key, all of them at once; [`units`]: durations and sizes in them.
+//! - [`logging`]: the journal under systemd, readable lines elsewhere.
+//! - [`signals`], [`notify`]: being started, watched and stopped by systemd.
+//! - [`kafka`]: how to reach the brokers, the same section in both config files.
+//! - [`tls`]: one TLS provider for everything.
+//!
+//! Non-goals: anything about assets, logs or protocols; a framework. No workspace crate is used here.
+
+pub mod config;
+pub mod kafka;
+pub mod logging;
+pub mod notify;
+pub mod signals;
+pub mod tls;
+pub mod units;

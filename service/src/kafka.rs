@@ -1,0 +1,170 @@
+//! How to reach the brokers: the `[kafka]` section of both config files.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rdkafka::ClientConfig;
+use serde::Deserialize;
+
+/// The brokers and how to prove who we are.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `host:port` of some brokers; the others are found through them.
+    pub brokers: Vec<String>,
+    /// Encrypt the connection. Absent: plain text.
+    pub tls: Option<Tls>,
+    /// Log in by SASL. Absent: no login, or the certificate of `tls`.
+    pub sasl: Option<Sasl>,
+    /// Properties of librdkafka, for what has no key of its own here; they win over everything else.
+    #[serde(default)]
+    pub overrides: BTreeMap<String, String>,
+}
+
+/// TLS towards the brokers. Paths to PEM files.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Certificates of the authorities that may have signed the brokers' certificates; absent: the system's.
+    pub ca: Option<PathBuf>,
+    /// Our certificate, for brokers that ask for one.
+    pub certificate: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+}
+
+/// A login by SASL.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Sasl {
+    /// How to log in.
+    pub mechanism: Mechanism,
+    /// Who we are.
+    pub username: String,
+    /// File that holds the password alone: it stands in no config file and no log.
+    pub password_file: PathBuf,
+}
+
+/// How to log in.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum Mechanism {
+    /// The password itself; use it with TLS only.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// Salted challenge and response.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// Salted challenge and response.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+/// The section cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No brokers are named.
+    #[error("kafka.brokers is empty: name at least one broker as \"host:port\"")]
+    NoBrokers,
+    /// A file that the section names cannot be read.
+    #[error("{key}: {} cannot be read", file.display())]
+    Unreadable {
+        /// The key that names it.
+        key: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A certificate without its key, or the other way round.
+    #[error("kafka.tls needs both certificate and key, or neither")]
+    HalfAnIdentity,
+}
+
+impl Config {
+    /// Brokers without TLS or login, as in tests.
+    pub fn plain(brokers: impl Into<String>) -> Self {
+        Self { brokers: vec![brokers.into()], tls: None, sasl: None, overrides: BTreeMap::new() }
+    }
+
+    /// What every client of ours starts from; producer and consumer add what is theirs, then call [`Self::apply_overrides`].
+    pub fn client(&self) -> Result<ClientConfig, Error> {
+        if self.brokers.is_empty() {
+            return Err(Error::NoBrokers);
+        }
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", self.brokers.join(","));
+        // A link that comes back after days must be used within seconds, not after a long back-off.
+        client.set("reconnect.backoff.ms", "100").set("reconnect.backoff.max.ms", "2000");
+        // Middle boxes drop idle connections silently: let the kernel find out.
+        client.set("socket.keepalive.enable", "true");
+        let protocol = match (&self.tls, &self.sasl) {
+            (None, None) => "PLAINTEXT",
+            (Some(_), None) => "SSL",
+            (None, Some(_)) => "SASL_PLAINTEXT",
+            (Some(_), Some(_)) => "SASL_SSL",
+        };
+        client.set("security.protocol", protocol);
+        if let Some(tls) = &self.tls {
+            if tls.certificate.is_some() != tls.key.is_some() {
+                return Err(Error::HalfAnIdentity);
+            }
+            let files = [
+                ("kafka.tls.ca", "ssl.ca.location", &tls.ca),
+                ("kafka.tls.certificate", "ssl.certificate.location", &tls.certificate),
+                ("kafka.tls.key", "ssl.key.location", &tls.key),
+            ];
+            for (key, property, file) in files {
+                if let Some(file) = file {
+                    std::fs::File::open(file).map_err(|source| Error::Unreadable { key, file: file.clone(), source })?;
+                    client.set(property, file.to_string_lossy());
+                }
+            }
+        }
+        if let Some(sasl) = &self.sasl {
+            let mechanism = match sasl.mechanism {
+                Mechanism::Plain => "PLAIN",
+                Mechanism::ScramSha256 => "SCRAM-SHA-256",
+                Mechanism::ScramSha512 => "SCRAM-SHA-512",
+            };
+            let (key, file) = ("kafka.sasl.password_file", &sasl.password_file);
+            let password = std::fs::read_to_string(file).map_err(|source| Error::Unreadable { key, file: file.clone(), source })?;
+            client.set("sasl.mechanism", mechanism).set("sasl.username", &sasl.username).set("sasl.password", password.trim_end());
+        }
+        Ok(client)
+    }
+
+    /// Lets the user's own properties win.
+    pub fn apply_overrides(&self, client: &mut ClientConfig) {
+        for (property, value) in &self.overrides {
+            client.set(property, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Error, Mechanism, Sasl, Tls};
+
+    #[test]
+    fn a_login_over_tls_sets_what_librdkafka_needs_and_keeps_the_password_out_of_the_config() {
+        let password = tempfile::NamedTempFile::new().expect("temp file");
+        std::fs::write(password.path(), "secret\n").expect("temp file");
+        let sasl = Sasl { mechanism: Mechanism::ScramSha512, username: "edge-7".into(), password_file: password.path().into() };
+        let config = Config { tls: Some(Tls::default()), sasl: Some(sasl), ..Config::plain("kafka:9093") };
+        assert!(!format!("{config:?}").contains("secret"));
+        let client = config.client().expect("valid");
+        for (property, value) in [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "SCRAM-SHA-512"), ("sasl.password", "secret")] {
+            assert_eq!(client.get(property), Some(value), "{property}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_missing_are_named_with_their_key() {
+        let tls = Tls { ca: Some("/nowhere/ca.pem".into()), ..Tls::default() };
+        let error = Config { tls: Some(tls), ..Config::plain("kafka:9093") }.client().expect_err("no such file");
+        assert_eq!(error.to_string(), "kafka.tls.ca: /nowhere/ca.pem cannot be read");
+        let half = Tls { certificate: Some("/nowhere/own.pem".into()), ..Tls::default() };
+        assert!(matches!(Config { tls: Some(half), ..Config::plain("kafka:9093") }.client(), Err(Error::HalfAnIdentity)));
+    }
+}
