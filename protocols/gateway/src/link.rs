@@ -32,7 +32,7 @@ impl Batch {
     /// Tells the gateway what became of it, and frees the batch's share of the limit.
     pub fn finish(self, outcome: Outcome) {
         // A gateway that does not wait for the outcome has dropped its receipt.
-        let _ = self.done.send(outcome);
+        self.done.send(outcome).ok();
     }
 
     /// Takes the samples out; the rest stays to be finished.
