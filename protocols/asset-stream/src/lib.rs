@@ -21,6 +21,7 @@
 //! # assert_eq!(sample.quality, Quality::Good);
 //! ```
 
+pub mod document;
 mod event;
 mod gap;
 pub mod headers;
