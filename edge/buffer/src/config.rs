@@ -1,0 +1,100 @@
+//! What an operator may set.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::Error;
+
+/// Where the log lies and what it may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The log's own directory; made if it does not exist.
+    pub dir: PathBuf,
+    /// Size of a segment file, in bytes: the unit of deletion.
+    pub segment_bytes: u64,
+    /// Everything the log may take on disk, in bytes: segments as reserved, cursors, ledger, quarantine.
+    pub max_bytes: u64,
+    /// How long a segment is kept after all of it was acknowledged; `None` = age does not matter.
+    pub retain_age: Option<Duration>,
+    /// How many acknowledged bytes are kept, at most.
+    pub retain_bytes: u64,
+    /// What happens when `max_bytes` or `min_free` is reached.
+    pub when_full: WhenFull,
+    /// Bytes of the file system that stay free for others.
+    pub min_free: u64,
+    /// A block is closed at this many entries …
+    pub block_events: usize,
+    /// … or at this many bytes before compression …
+    pub block_bytes: usize,
+    /// … or this long after its first entry, whichever comes first.
+    pub linger: Duration,
+    /// Entries that wait to be put into blocks, in bytes; a full queue makes [`crate::Log::append`] wait.
+    pub queue_bytes: usize,
+}
+
+/// What gives way when there is no more room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest segment goes, acknowledged or not; what was not acknowledged becomes a [`crate::Loss`].
+    #[default]
+    DropOldest,
+    /// New entries are refused ([`crate::Appended::Refused`]) until there is room again.
+    RefuseNew,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("/var/lib/openfactory-edge/log"),
+            segment_bytes: 64 << 20,
+            max_bytes: 10 << 30,
+            retain_age: Some(Duration::from_secs(7 * 24 * 3600)),
+            retain_bytes: 1 << 30,
+            when_full: WhenFull::DropOldest,
+            min_free: 512 << 20,
+            block_events: 500,
+            block_bytes: 256 << 10,
+            linger: Duration::from_millis(5),
+            queue_bytes: 8 << 20,
+        }
+    }
+}
+
+impl Config {
+    /// The smallest segment: below this a segment would be mostly checkpoint.
+    pub const MIN_SEGMENT_BYTES: u64 = 64 << 10;
+    /// The largest block, in entries: recovery's bounds rest on it.
+    pub const MAX_BLOCK_EVENTS: usize = 1 << 16;
+
+    /// Finds settings that contradict each other.
+    pub fn check(&self) -> Result<(), Error> {
+        let bad = |key, problem: String| Err(Error::Config { key, problem });
+        if self.segment_bytes < Self::MIN_SEGMENT_BYTES || self.segment_bytes > 1 << 32 {
+            return bad(
+                "segment_bytes",
+                format!("is {}; must lie between {} and {}", self.segment_bytes, Self::MIN_SEGMENT_BYTES, 1_u64 << 32),
+            );
+        }
+        if self.max_bytes < 4 * self.segment_bytes {
+            return bad("max_bytes", format!("is {}; must be at least four segments ({} bytes)", self.max_bytes, 4 * self.segment_bytes));
+        }
+        if self.block_events == 0 || self.block_events > Self::MAX_BLOCK_EVENTS {
+            return bad("block_events", format!("is {}; must lie between 1 and {}", self.block_events, Self::MAX_BLOCK_EVENTS));
+        }
+        if self.block_bytes == 0 || self.block_bytes as u64 > self.segment_bytes / 4 {
+            return bad("block_bytes", format!("is {}; must be above 0 and at most a quarter of segment_bytes", self.block_bytes));
+        }
+        if self.queue_bytes == 0 {
+            return bad("queue_bytes", "is 0; nothing could ever be appended".into());
+        }
+        if self.linger > Duration::from_secs(60) {
+            return bad("linger", format!("is {:?}; must be at most a minute", self.linger));
+        }
+        Ok(())
+    }
+
+    /// The largest entry (key and value) that is taken, in bytes.
+    pub fn max_entry_bytes(&self) -> usize {
+        usize::try_from(self.segment_bytes / 4).unwrap_or(usize::MAX).min(16 << 20)
+    }
+}

@@ -1,0 +1,50 @@
+//! Loss as data: what is missing, kept until the daemon has made events of it.
+
+use std::sync::Arc;
+
+/// Why entries are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LossReason {
+    /// The log was full and its oldest segment was dropped before it was acknowledged.
+    DroppedOldest,
+    /// Bytes that were durable cannot be read any more.
+    Damaged,
+}
+
+/// Entries that were durable and are not there any more.
+///
+/// Kept durably, and listed by [`crate::Log::losses`], until [`crate::Log::settle`] was told that events were appended for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Unique within the log's epoch.
+    pub id: u64,
+    /// Why.
+    pub reason: LossReason,
+    /// First missing sequence.
+    pub first: u64,
+    /// Last missing sequence. Numbers in `first..=last` are never given to other entries.
+    pub last: u64,
+    /// How many entries are missing; `None` where only the bound `last - first + 1` is known.
+    pub count: Option<u64>,
+    /// The same by key, as far as it can be known.
+    pub keys: Vec<KeyLoss>,
+    /// Timestamp of the oldest missing entry as far as known, Unix milliseconds.
+    pub from: i64,
+    /// Timestamp of the newest missing entry as far as known, Unix milliseconds.
+    pub to: i64,
+    /// For people: what happened, where, in a sentence.
+    pub detail: String,
+}
+
+/// One key's share of a [`Loss`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyLoss {
+    /// The key; `None` for entries of keys that cannot be known.
+    pub key: Option<Arc<str>>,
+    /// First missing number of the key's own count; 0 where not known.
+    pub first: u64,
+    /// Last missing number of the key's own count; 0 where not known. Numbers in `first..=last` are never given to other entries.
+    pub last: u64,
+    /// How many are missing; `None` where `first..=last` is only a bound.
+    pub count: Option<u64>,
+}
