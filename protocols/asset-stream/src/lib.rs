@@ -21,11 +21,13 @@
 //! # assert_eq!(sample.quality, Quality::Good);
 //! ```
 
+pub mod device_file;
 pub mod document;
 mod event;
 mod gap;
 pub mod headers;
 mod sample;
+pub mod subject;
 mod timestamp;
 pub mod topics;
 mod value;

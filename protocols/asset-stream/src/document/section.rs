@@ -2,7 +2,7 @@
 
 use super::from_node::FromNode;
 use super::node::Node;
-use super::problem::{Place, Position};
+use super::problem::{Place, Position, Problems};
 use super::tree::Entry;
 use super::{Reading, join, shorten};
 
@@ -141,6 +141,11 @@ impl<'d> Section<'d> {
     /// Records a warning, placed as [`Section::problem`] places it.
     pub fn warning(&self, key: &str, message: impl Into<String>) {
         self.reading.warning(&self.path_of(key), self.position_of(key), message.into());
+    }
+
+    /// Where this reading's problems are recorded, e.g. to learn by [`Problems::len`] whether a part of it was sound.
+    pub fn problems(&self) -> &'d Problems {
+        self.reading.problems
     }
 
     fn path_of(&self, key: &str) -> String {
