@@ -35,6 +35,7 @@ use std::path::{Path, PathBuf};
 use crate::document::{Document, Environment, MAX_BYTES, Place, Problem, Problems, Section};
 use crate::subject;
 
+pub(crate) use names::COMMAND_ENDING;
 pub use names::{ItemNames, MAX_NAME, validate_item_name};
 
 /// One device of a file.

@@ -85,6 +85,9 @@ fn string(field: &'static str, json: Json) -> Result<String, Malformed> {
 
 fn attributes(json: Json) -> Result<BTreeMap<String, String>, Malformed> {
     let Json::Object(object) = json else {
+        if json.is_null() {
+            return Ok(BTreeMap::new());
+        }
         return Err(Malformed::Field { field: "attributes", problem: format!("expected an object, found {json}") });
     };
     let text = |json| match json {

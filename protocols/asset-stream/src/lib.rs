@@ -21,15 +21,18 @@
 //! # assert_eq!(sample.quality, Quality::Good);
 //! ```
 
+pub mod command;
 pub mod device_file;
 pub mod document;
 mod event;
+pub mod facts;
 mod gap;
 pub mod headers;
 mod sample;
 pub mod subject;
 mod timestamp;
 pub mod topics;
+pub mod uns;
 mod value;
 
 pub use event::{Event, Malformed};

@@ -4,8 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::value::write_string;
+use crate::value::{UNAVAILABLE, write_string};
 use crate::{Timestamp, Value};
+
+/// Attributes that [`Sample::encode`] writes itself.
+const OWN_ATTRIBUTES: [&str; 4] = ["timestamp", "ingestion_timestamp", "quality", "status"];
 
 /// The record's `TYPE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,7 +93,7 @@ pub struct Sample {
     pub timestamp: Timestamp,
     /// When it reached the edge, by the edge's clock.
     pub ingested: Timestamp,
-    /// Further `attributes`, e.g. an alarm's severity.
+    /// Further `attributes`, e.g. an alarm's severity; those that a sample has anyway are left out, as no reader could tell them apart.
     pub attributes: Vec<(Cow<'static, str>, String)>,
 }
 
@@ -117,7 +120,7 @@ impl Sample {
         write_string(&self.item.id, out);
         out.extend_from_slice(b",\"VALUE\":");
         match self.quality {
-            Quality::Bad(_) => Value::unavailable().write(out),
+            Quality::Bad(_) => write_string(UNAVAILABLE, out),
             Quality::Good | Quality::Uncertain(_) => self.value.write(out),
         }
         out.extend_from_slice(b",\"TAG\":");
@@ -134,7 +137,7 @@ impl Sample {
             Quality::Uncertain(status) => write_status("Uncertain", status, out),
             Quality::Bad(status) => write_status("Bad", status, out),
         }
-        for (name, text) in &self.attributes {
+        for (name, text) in self.attributes.iter().filter(|(name, _)| !OWN_ATTRIBUTES.contains(&&**name)) {
             out.push(b',');
             write_string(name, out);
             out.push(b':');

@@ -88,7 +88,7 @@ pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
         out.push(b'"');
     } else {
         // A string into a Vec cannot fail.
-        let _ = serde_json::to_writer(out, text);
+        serde_json::to_writer(out, text).ok();
     }
 }
 

@@ -1,0 +1,152 @@
+//! Commands: events that ask an asset to do something.
+//!
+//! `ID` is the method's safe name and `_CMD`, `TAG` is `Method.Command`, `VALUE` is the envelope as JSON text:
+//!
+//! ```
+//! use asset_stream::command::Command;
+//!
+//! let text = r#"{"header": {"correlation_id": "c-1", "sender_uuid": "HMI-7", "timestamp": "2026-02-21T12:00:00Z", "signature": null},
+//!                "arguments": {"x": "10", "y": "20"}}"#;
+//! let command = Command::decode(text)?;
+//! assert_eq!(command.header.correlation_id, "c-1");
+//! assert_eq!(command.argument("y"), Some("20"));
+//! # Ok::<(), asset_stream::command::NotACommand>(())
+//! ```
+
+mod envelope;
+
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+use unicode_normalization::UnicodeNormalization;
+
+use crate::device_file::COMMAND_ENDING;
+use crate::{DataItem, Event, Kind, Sample, Timestamp};
+
+/// The `TAG` of a command.
+pub const TAG: &str = "Method.Command";
+
+/// The envelope of a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    /// Who asked, and when.
+    pub header: Header,
+    /// Names and values in the order of the envelope. A value that was no string is its JSON text.
+    pub arguments: Vec<(String, String)>,
+}
+
+/// Who asked, and when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Tells this command from all others; never empty.
+    pub correlation_id: String,
+    /// The asset that asks; empty if the sender left it out.
+    pub sender_uuid: String,
+    /// As the sender wrote it; see [`Header::time`]. Empty if the sender left it out.
+    pub timestamp: String,
+    /// `None` for null or left out.
+    pub signature: Option<String>,
+    /// Keys that this version does not know, with their JSON as it is written, in the order of the envelope.
+    pub further: Vec<(String, String)>,
+}
+
+impl Header {
+    /// When the command was given, by the sender's clock; `None` if that cannot be read.
+    pub fn time(&self) -> Option<Timestamp> {
+        Timestamp::parse(&self.timestamp)
+    }
+}
+
+/// The text is no envelope of a command.
+#[derive(Debug, thiserror::Error)]
+pub enum NotACommand {
+    /// It is no JSON of the envelope's shape.
+    #[error("the command's envelope cannot be read")]
+    Json(#[source] serde_json::Error),
+    /// Without it a repeat could not be told from a new command.
+    #[error("header.correlation_id is missing or empty")]
+    NoCorrelationId,
+    /// Which of the two is meant nobody can know.
+    #[error("the argument {0:?} is there twice")]
+    ArgumentTwice(String),
+    /// The event is none of a command.
+    #[error("{problem}")]
+    Event {
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Command {
+    /// Reads an envelope.
+    pub fn decode(text: &str) -> Result<Self, NotACommand> {
+        envelope::decode(text)
+    }
+
+    /// Writes the envelope as JSON.
+    pub fn encode(&self) -> String {
+        envelope::encode(self)
+    }
+
+    /// The value of an argument.
+    pub fn argument(&self, name: &str) -> Option<&str> {
+        self.arguments.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The method and the envelope of an event whose `ID` [`is_command`] says yes to.
+    pub fn from_event(event: &Event) -> Result<(String, Self), NotACommand> {
+        let problem = |problem: String| NotACommand::Event { problem };
+        let method = method_of(&event.id).ok_or_else(|| problem(format!("ID {:?} does not end with {COMMAND_ENDING}", event.id)))?;
+        let command = match &event.value {
+            Json::String(text) => Self::decode(text)?,
+            // Some writers forget that the value is JSON text.
+            Json::Object(_) => Self::decode(&event.value.to_string())?,
+            other => return Err(problem(format!("VALUE is no JSON text: {other}"))),
+        };
+        Ok((method.to_owned(), command))
+    }
+
+    /// The command as an event of the target asset. `method` is the safe name.
+    pub fn to_sample(&self, target: impl Into<Arc<str>>, method: &str, now: Timestamp) -> Sample {
+        let item = DataItem::new(target.into(), id(method), TAG, Kind::OpenFactory);
+        Sample::good(Arc::new(item), self.encode(), self.header.time().unwrap_or(now), now)
+    }
+}
+
+/// The `ID` of commands to a method or a writable variable.
+pub fn id(method: &str) -> String {
+    format!("{method}{COMMAND_ENDING}")
+}
+
+/// Whether an event with this `ID` is a command.
+pub fn is_command(id: &str) -> bool {
+    method_of(id).is_some()
+}
+
+/// The method or variable that an `ID` is a command to.
+pub fn method_of(id: &str) -> Option<&str> {
+    id.strip_suffix(COMMAND_ENDING).filter(|method| !method.is_empty())
+}
+
+/// A method's name made safe: letters are stripped of their accents, every run of anything but ASCII letters, digits and `_` becomes one
+/// `_`, and there is none at either end: `Temp °C` → `Temp_C`. `None` if nothing is left of it.
+pub fn method_name(name: &str) -> Option<String> {
+    let mut safe = String::with_capacity(name.len());
+    let mut run = false;
+    for c in name.nfkd() {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            if run && !safe.is_empty() {
+                safe.push('_');
+            }
+            run = false;
+            safe.push(c);
+        } else if !unicode_normalization::char::is_combining_mark(c) {
+            run = true;
+        }
+    }
+    let trimmed = safe.trim_matches('_');
+    (!trimmed.is_empty()).then(|| trimmed.to_owned())
+}
+
+#[cfg(test)]
+mod tests;
