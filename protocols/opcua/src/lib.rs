@@ -1,1 +1,53 @@
-//! .
+//! OPC UA gateway: subscriptions that lose nothing on reconnect.
+//!
+//! One gateway serves one device file's connector: it subscribes to the variables and events, reads the constants, discovers the methods,
+//! and hands all of it over as samples.
+//!
+//! Promises:
+//! - What the server can give again after a lost connection is fetched again, in order; what it cannot becomes a gap event.
+//! - A notification is acknowledged to the server only after its samples are durable (or refused with a gap event of the log's own).
+//! - One bad node, one item that does not decode, one wrong filter harms itself alone.
+//! - No server is hammered: pauses grow, and grow long after refused logins and certificates.
+//! - Nothing blocks keep-alives: when the log is behind, only the fetching of notifications waits.
+//!
+//! Non-goals: history, writing and calling (commands come with the command path), reverse connect.
+//!
+//! How: the library's own subscription handling is not used. It loses data at each reconnect; the services themselves
+//! (CreateSubscription, Publish, Republish, TransferSubscriptions) are called here, see [`recovery`](self) and docs/opcua.md.
+
+mod acks;
+mod certificate;
+mod config;
+mod connect;
+mod convert;
+mod device;
+mod diagnose;
+mod discover;
+mod durable_file;
+mod error;
+mod events;
+mod identity;
+mod items;
+mod limits;
+mod line;
+mod meaning;
+mod methods;
+mod nodes;
+mod notifications;
+mod publish;
+mod recovery;
+mod run;
+mod security;
+mod sequence;
+mod structure;
+mod subscription;
+mod transport;
+mod trust;
+
+pub use config::{Access, Config, Constant, EventSource, MethodRoot, SessionConfig, SubscriptionConfig, Variable, parse};
+pub use error::Error;
+pub use identity::Identity;
+pub use nodes::Address;
+pub use run::{OpcuaGateway, Shared};
+pub use security::Security;
+pub use trust::TrustStore;

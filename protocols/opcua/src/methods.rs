@@ -1,0 +1,329 @@
+//! The methods that an asset offers: found below the configured nodes, and told as `Method` events.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use asset_stream::{DataItem, Kind, Sample, Timestamp};
+use opcua::client::Session;
+use opcua::types::{
+    Argument, AttributeId, BrowseDescription, BrowseDirection, BrowseResultMaskFlags, DataValue, NodeClass, NodeClassMask, NodeId,
+    ReadValueId, ReferenceDescription, ReferenceTypeId, StatusCode, TimestampsToReturn, VariableId, Variant,
+};
+use serde::Serialize;
+use tracing::{info, warn};
+use unicode_normalization::UnicodeNormalization;
+
+use crate::convert::status_text;
+use crate::limits::{self, Limits};
+
+/// Objects that are looked at below all nodes together, and how deep: a root such as `0:Root/0:Objects` may hold a whole plant.
+const OBJECTS: usize = 20_000;
+const LEVELS: usize = 20;
+
+/// A method that can be called on an object.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Method {
+    /// The `ID` of its event; commands call it by this name.
+    pub(crate) name: String,
+    /// On which object it is called.
+    pub(crate) object: NodeId,
+    /// Which method.
+    pub(crate) method: NodeId,
+    /// What the server says about it.
+    pub(crate) description: String,
+    /// What it is called with, in order.
+    pub(crate) inputs: Vec<Input>,
+}
+
+/// An argument of a method.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Input {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) data_type: NodeId,
+    /// OPC UA's: -1 a scalar, 1 an array, 2 a matrix.
+    pub(crate) value_rank: i32,
+}
+
+impl Method {
+    /// The event that offers it.
+    pub(crate) fn sample(&self, asset: &Arc<str>, now: Timestamp) -> Sample {
+        #[derive(Serialize)]
+        struct Offer<'a> {
+            description: &'a str,
+            arguments: Vec<Named<'a>>,
+        }
+        #[derive(Serialize)]
+        struct Named<'a> {
+            name: &'a str,
+            description: &'a str,
+        }
+        let arguments = self.inputs.iter().map(|input| Named { name: &input.name, description: &input.description }).collect();
+        // Text into memory cannot fail.
+        let value = serde_json::to_string(&Offer { description: &self.description, arguments }).unwrap_or_default();
+        let item = Arc::new(DataItem::new(asset.clone(), &*self.name, "Method", Kind::Method));
+        Sample::good(item, value, now, now)
+    }
+}
+
+/// A method, and the way to it.
+#[derive(Clone, Debug)]
+struct Found {
+    object: NodeId,
+    method: NodeId,
+    /// Browse names from the configured node (exclusive) to the method (inclusive).
+    path: Vec<String>,
+}
+
+/// Finds every method below the nodes, at any depth. `roots`: local names and nodes; `taken`: names that the device has given away.
+/// A node that cannot be browsed is logged and passed over; an error is a service that failed.
+pub(crate) async fn discover_methods(
+    session: &Session,
+    limits: &Limits,
+    roots: &[(String, NodeId)],
+    taken: &HashSet<String>,
+) -> Result<Vec<Method>, StatusCode> {
+    if roots.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found = search(session, limits, roots).await?;
+    // The order of answers is the server's; names must not depend on it.
+    found.sort_by(|a, b| (&a.path, a.object.to_string()).cmp(&(&b.path, b.object.to_string())));
+    found.dedup_by(|a, b| (&a.object, &a.method) == (&b.object, &b.method));
+    let names = choose_names(&found, taken);
+    let details = read_details(session, limits, &found).await?;
+    let method = |((found, name), (description, inputs)): ((Found, String), (String, Vec<Input>))| Method {
+        name,
+        object: found.object,
+        method: found.method,
+        description,
+        inputs,
+    };
+    Ok(found.into_iter().zip(names).zip(details).map(method).collect())
+}
+
+fn hierarchy(node_id: NodeId, browse_direction: BrowseDirection, mask: NodeClassMask) -> BrowseDescription {
+    BrowseDescription {
+        node_id,
+        browse_direction,
+        reference_type_id: ReferenceTypeId::HierarchicalReferences.into(),
+        include_subtypes: true,
+        node_class_mask: mask.bits(),
+        result_mask: (BrowseResultMaskFlags::BrowseName | BrowseResultMaskFlags::NodeClass).bits(),
+    }
+}
+
+async fn search(session: &Session, limits: &Limits, roots: &[(String, NodeId)]) -> Result<Vec<Found>, StatusCode> {
+    let mut found = root_methods(session, limits, roots).await?;
+    let mut seen: HashSet<NodeId> = roots.iter().map(|(_, id)| id.clone()).collect();
+    let mut level: Vec<(NodeId, Vec<String>)> = roots.iter().map(|(_, id)| (id.clone(), Vec::new())).collect();
+    let mut depth = 0;
+    while !level.is_empty() {
+        if depth == LEVELS || seen.len() > OBJECTS {
+            warn!(objects = seen.len(), depth, "the search for methods stops here; configure nodes nearer to them");
+            break;
+        }
+        depth += 1;
+        let mask = NodeClassMask::OBJECT | NodeClassMask::METHOD;
+        let down: Vec<_> = level.iter().map(|(id, _)| hierarchy(id.clone(), BrowseDirection::Forward, mask)).collect();
+        let answers = limits::browse(session, limits, &down).await?;
+        for ((object, path), answer) in std::mem::take(&mut level).into_iter().zip(answers) {
+            let references = match answer {
+                Ok(references) => references,
+                Err(status) => {
+                    warn!(node = %object, status = %status_text(status), "a node cannot be searched for methods");
+                    continue;
+                }
+            };
+            for reference in references {
+                if reference.node_id.server_index != 0 {
+                    continue;
+                }
+                let (class, id, path) = step(reference, &path);
+                match class {
+                    NodeClass::Method => found.push(Found { object: object.clone(), method: id, path }),
+                    // The methods of every server's Server object (GetMonitoredItems …) are no operations of an asset.
+                    NodeClass::Object if id == NodeId::from(opcua::types::ObjectId::Server) => {}
+                    NodeClass::Object if seen.insert(id.clone()) => level.push((id, path)),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn step(reference: ReferenceDescription, path: &[String]) -> (NodeClass, NodeId, Vec<String>) {
+    let name = reference.browse_name.name.as_ref().to_owned();
+    (reference.node_class, reference.node_id.node_id, path.iter().cloned().chain([name]).collect())
+}
+
+/// Configured nodes that are methods themselves: called on the object that has them.
+async fn root_methods(session: &Session, limits: &Limits, roots: &[(String, NodeId)]) -> Result<Vec<Found>, StatusCode> {
+    let questions =
+        roots.iter().flat_map(|(_, id)| [AttributeId::NodeClass, AttributeId::BrowseName].map(|a| ReadValueId::new(id.clone(), a)));
+    let answers = limits::read(session, limits, &questions.collect::<Vec<_>>(), TimestampsToReturn::Neither).await?;
+    let method = |((_, id), pair): (&(String, NodeId), &[DataValue])| match (&pair[0].value, &pair[1].value) {
+        (Some(Variant::Int32(class)), Some(Variant::QualifiedName(name))) if *class == NodeClass::Method as i32 => {
+            Some((id.clone(), name.name.as_ref().to_owned()))
+        }
+        _ => None,
+    };
+    let methods: Vec<_> = roots.iter().zip(answers.chunks(2)).filter_map(method).collect();
+    let up: Vec<_> = methods.iter().map(|(id, _)| hierarchy(id.clone(), BrowseDirection::Inverse, NodeClassMask::OBJECT)).collect();
+    let parents = limits::browse(session, limits, &up).await?;
+    let found = |((method, name), parents): ((NodeId, String), Result<Vec<ReferenceDescription>, StatusCode>)| {
+        let object = parents.ok()?.into_iter().next()?.node_id.node_id;
+        Some(Found { object, method, path: vec![name] })
+    };
+    Ok(methods.into_iter().zip(parents).filter_map(found).collect())
+}
+
+/// Descriptions and input arguments, in order.
+async fn read_details(session: &Session, limits: &Limits, found: &[Found]) -> Result<Vec<(String, Vec<Input>)>, StatusCode> {
+    let properties: Vec<_> = found
+        .iter()
+        .map(|found| BrowseDescription {
+            reference_type_id: ReferenceTypeId::HasProperty.into(),
+            ..hierarchy(found.method.clone(), BrowseDirection::Forward, NodeClassMask::VARIABLE)
+        })
+        .collect();
+    let answers = limits::browse(session, limits, &properties).await?;
+    let arguments = |references: Vec<ReferenceDescription>| {
+        references.into_iter().find(|r| r.browse_name.name.as_ref() == "InputArguments").map(|r| r.node_id.node_id)
+    };
+    let arguments: Vec<Option<NodeId>> = answers.into_iter().map(|answer| answer.ok().and_then(arguments)).collect();
+    // Methods without arguments have no such property: something readable is asked for in its place, to keep the order simple.
+    let filler = NodeId::from(VariableId::Server_ServerStatus_State);
+    let questions = found.iter().zip(&arguments).flat_map(|(found, arguments)| {
+        let inputs = arguments.as_ref().unwrap_or(&filler).clone();
+        [ReadValueId::new(found.method.clone(), AttributeId::Description), ReadValueId::new(inputs, AttributeId::Value)]
+    });
+    let answers = limits::read(session, limits, &questions.collect::<Vec<_>>(), TimestampsToReturn::Neither).await?;
+    Ok(answers.chunks(2).map(|pair| (description(&pair[0]), inputs(&pair[1]))).collect())
+}
+
+fn description(answer: &DataValue) -> String {
+    match &answer.value {
+        Some(Variant::LocalizedText(text)) if !answer.status().is_bad() => text.text.as_ref().to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn inputs(answer: &DataValue) -> Vec<Input> {
+    let Some(Variant::Array(array)) = &answer.value else { return Vec::new() };
+    let input = |value: &Variant| {
+        let Variant::ExtensionObject(object) = value else { return None };
+        let argument = object.inner_as::<Argument>()?;
+        Some(Input {
+            name: argument.name.as_ref().to_owned(),
+            description: argument.description.text.as_ref().to_owned(),
+            data_type: argument.data_type.clone(),
+            value_rank: argument.value_rank,
+        })
+    };
+    array.values.iter().filter_map(input).collect()
+}
+
+/// A name for each method, safe and unlike any other: its own; where several have the same, with as much of the way to it as tells
+/// them apart; with a number where even that is the same. The same server gives the same names each time.
+fn choose_names(found: &[Found], taken: &HashSet<String>) -> Vec<String> {
+    let longest = found.iter().map(|found| found.path.len()).max().unwrap_or(1);
+    let name = |found: &Found, parts: usize| safe_name(&found.path[found.path.len().saturating_sub(parts)..].join("_"));
+    let mut parts = vec![1; found.len()];
+    for _ in 1..longest {
+        let mut uses: HashMap<String, usize> = HashMap::new();
+        for (found, parts) in found.iter().zip(&parts) {
+            *uses.entry(name(found, *parts)).or_default() += 1;
+        }
+        for (found, parts) in found.iter().zip(&mut parts) {
+            let name = name(found, *parts);
+            if *parts < found.path.len() && (taken.contains(&name) || uses.get(&name).is_some_and(|n| *n > 1)) {
+                *parts += 1;
+            }
+        }
+    }
+    let mut given = taken.clone();
+    let mut names = Vec::with_capacity(found.len());
+    for (found, parts) in found.iter().zip(parts) {
+        let wanted = name(found, parts);
+        let mut chosen = wanted.clone();
+        let mut number = 2;
+        while !given.insert(chosen.clone()) {
+            chosen = format!("{wanted}_{number}");
+            number += 1;
+        }
+        if chosen != name(found, 1) {
+            info!(method = %found.path.join("/"), name = %chosen, "a method is offered under a longer name, as its own is not unique");
+        }
+        names.push(chosen);
+    }
+    names
+}
+
+/// A name that subjects and commands can carry: `Temp °C` becomes `Temp_C`.
+fn safe_name(name: &str) -> String {
+    let mut safe = String::with_capacity(name.len());
+    for c in name.nfkd().filter(char::is_ascii) {
+        if c.is_ascii_alphanumeric() {
+            safe.push(c);
+        } else if !safe.is_empty() && !safe.ends_with('_') {
+            safe.push('_');
+        }
+    }
+    let safe = safe.trim_end_matches('_');
+    // A name without a single Latin letter or digit.
+    if safe.is_empty() { "Method".to_owned() } else { safe.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Found, Input, Method, choose_names, safe_name};
+    use asset_stream::Timestamp;
+    use opcua::types::NodeId;
+    use std::collections::HashSet;
+
+    fn names(paths: &[&str], taken: &[&str]) -> Vec<String> {
+        let found = |(i, path): (usize, &&str)| Found {
+            object: NodeId::new(2, i as u32),
+            method: NodeId::new(3, i as u32),
+            path: path.split('/').map(str::to_owned).collect(),
+        };
+        let found: Vec<Found> = paths.iter().enumerate().map(found).collect();
+        choose_names(&found, &taken.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>())
+    }
+
+    #[test]
+    fn names_are_made_safe() {
+        for (name, safe) in [("Temp °C", "Temp_C"), ("Größe.setzen()", "Groe_setzen"), ("__a--b__", "a_b"), ("²", "2"), ("启动", "Method")]
+        {
+            assert_eq!(safe_name(name), safe);
+        }
+    }
+
+    #[test]
+    fn equal_names_are_told_apart_by_the_way_to_them() {
+        assert_eq!(names(&["Start", "Stop"], &[]), ["Start", "Stop"]);
+        assert_eq!(names(&["Pump/Start", "Fan/Start", "Stop"], &[]), ["Pump_Start", "Fan_Start", "Stop"]);
+        assert_eq!(names(&["A/Pump/Start", "B/Pump/Start"], &[]), ["A_Pump_Start", "B_Pump_Start"]);
+        assert_eq!(names(&["Pump/speed"], &["speed"]), ["Pump_speed"]);
+        assert_eq!(names(&["Start", "Start!", "speed"], &["speed"]), ["Start", "Start_2", "speed_2"]);
+    }
+
+    #[test]
+    fn a_method_is_offered_as_the_contract_says() {
+        let input = Input { name: "x".into(), description: "target \"x\"".into(), data_type: NodeId::new(0, 11), value_rank: -1 };
+        let method = Method {
+            name: "Move".into(),
+            object: NodeId::new(2, 1),
+            method: NodeId::new(2, 2),
+            description: "Moves".into(),
+            inputs: vec![input],
+        };
+        let mut json = Vec::new();
+        method.sample(&"CNC-1".into(), Timestamp::from_millis(0)).encode(&mut json);
+        let json = String::from_utf8(json).expect("UTF-8");
+        let value = r#"{\"description\":\"Moves\",\"arguments\":[{\"name\":\"x\",\"description\":\"target \\\"x\\\"\"}]}"#;
+        assert!(json.starts_with(&format!(r#"{{"ID":"Move","VALUE":"{value}","TAG":"Method","TYPE":"Method","#)), "{json}");
+    }
+}

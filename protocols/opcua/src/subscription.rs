@@ -1,0 +1,193 @@
+//! Creating subscriptions and their items.
+
+use std::time::Duration;
+
+use opcua::client::services::{CreateMonitoredItems, CreateSubscription, DeleteSubscriptions};
+use opcua::client::{Session, UARequest};
+use opcua::types::{
+    AttributeId, DataChangeFilter, DataChangeTrigger, DeadbandType, ExtensionObject, MonitoredItemCreateRequest, MonitoringMode,
+    MonitoringParameters, NodeId, ReadValueId, StatusCode, TimestampsToReturn,
+};
+use tracing::{debug, warn};
+
+use crate::config::Config;
+use crate::events;
+use crate::items::{Follow, Item};
+use crate::limits::{Limits, SLOW, in_pieces};
+
+/// How often the server says that it has nothing to say.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Values in one notification: keeps a backlog's messages at about a megabyte. Some servers ignore it.
+const NOTIFICATIONS: u32 = 10_000;
+
+/// A subscription on the server.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Subscription {
+    /// The server's id.
+    pub(crate) id: u32,
+    /// The last notification message that was received.
+    pub(crate) last: u32,
+    /// How often the server speaks at least.
+    pub(crate) keep_alive: Duration,
+    /// All its items were created.
+    pub(crate) is_whole: bool,
+    /// The server takes no more items into it.
+    pub(crate) is_full: bool,
+    /// The session is another since it was created, and it was taken over.
+    pub(crate) was_transferred: bool,
+}
+
+/// Creates an empty subscription.
+pub(crate) async fn create(session: &Session, config: &Config) -> Result<Subscription, StatusCode> {
+    let interval = config.subscription.publishing_interval;
+    let count = |time: Duration| u32::try_from(time.as_millis() / interval.as_millis().max(1)).unwrap_or(u32::MAX).max(1);
+    let keep_alives = count(KEEP_ALIVE);
+    let request = CreateSubscription::new(session)
+        .publishing_interval(interval)
+        .max_keep_alive_count(keep_alives)
+        // It outlives us as long as the session does: what the server gives again after an outage ends with it.
+        .max_lifetime_count(count(config.session.session_timeout).max(keep_alives.saturating_mul(3)))
+        .max_notifications_per_publish(NOTIFICATIONS)
+        .timeout(SLOW);
+    let answer = request.send(session.channel()).await.map_err(|e| e.status())?;
+    let keep_alive = f64::from(answer.revised_max_keep_alive_count) * answer.revised_publishing_interval.max(1.0);
+    debug!(
+        id = answer.subscription_id,
+        interval_ms = answer.revised_publishing_interval,
+        keep_alive_count = answer.revised_max_keep_alive_count,
+        lifetime_count = answer.revised_lifetime_count,
+        "subscription created"
+    );
+    Ok(Subscription {
+        id: answer.subscription_id,
+        last: 0,
+        keep_alive: Duration::from_millis(keep_alive.clamp(100.0, 3_600_000.0) as u64),
+        is_whole: false,
+        is_full: false,
+        was_transferred: false,
+    })
+}
+
+/// Deletes subscriptions; what the server says about it does not matter, as long as it hears it.
+pub(crate) async fn delete(session: &Session, ids: &[u32]) {
+    if ids.is_empty() {
+        return;
+    }
+    let request = DeleteSubscriptions::new(session).subscription_ids(ids.to_vec());
+    if let Err(error) = request.send(session.channel()).await {
+        debug!(?ids, status = %error.status(), "the server did not delete subscriptions");
+    }
+}
+
+/// What became of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It is part of the subscription.
+    Yes,
+    /// The subscription is full.
+    Full,
+    /// The server does not take it.
+    Refused(StatusCode),
+}
+
+/// Adds items (places in `items`) to a subscription, each with an answer of its own, in order. A deadband that the server does not know is
+/// left out.
+pub(crate) async fn add(
+    session: &Session,
+    limits: &Limits,
+    subscription: u32,
+    items: &[Item],
+    places: &[usize],
+) -> Result<Vec<Added>, StatusCode> {
+    let requests: Vec<MonitoredItemCreateRequest> = places.iter().map(|&place| request(place, &items[place])).collect();
+    let mut answers = create_items(session, limits, subscription, &requests).await?;
+    let is_filter = |status: &StatusCode| {
+        [
+            StatusCode::BadDeadbandFilterInvalid,
+            StatusCode::BadFilterNotAllowed,
+            StatusCode::BadMonitoredItemFilterInvalid,
+            StatusCode::BadMonitoredItemFilterUnsupported,
+        ]
+        .contains(status)
+    };
+    let with_deadband = |at: &usize| matches!(items[places[*at]].follow, Follow::Variable { deadband: Some(_), .. });
+    let again: Vec<usize> = (0..places.len()).filter(|at| is_filter(&answers[*at]) && with_deadband(at)).collect();
+    if !again.is_empty() {
+        let names: Vec<&str> = again.iter().take(10).map(|at| &*items[places[*at]].data.id).collect();
+        warn!(count = again.len(), first = ?names, "the server knows no deadband for these variables: they are told at each change");
+        let plain: Vec<MonitoredItemCreateRequest> = again.iter().map(|at| without_filter(requests[*at].clone())).collect();
+        let second = create_items(session, limits, subscription, &plain).await?;
+        again.iter().zip(second).for_each(|(at, answer)| answers[*at] = answer);
+    }
+    let added = |status: StatusCode| match status {
+        StatusCode::BadTooManyMonitoredItems => Added::Full,
+        status if status.is_bad() => Added::Refused(status),
+        _ => Added::Yes,
+    };
+    Ok(answers.into_iter().map(added).collect())
+}
+
+async fn create_items(
+    session: &Session,
+    limits: &Limits,
+    subscription: u32,
+    requests: &[MonitoredItemCreateRequest],
+) -> Result<Vec<StatusCode>, StatusCode> {
+    in_pieces(limits.monitored_items(), requests, |requests| async move {
+        let request = CreateMonitoredItems::new(subscription, session)
+            .timestamps_to_return(TimestampsToReturn::Both)
+            .items_to_create(requests)
+            .timeout(SLOW);
+        let created = request.send(session.channel()).await?.results;
+        Ok(created.into_iter().map(|item| item.result.status_code).collect())
+    })
+    .await
+}
+
+/// The client handle of an item: its place, from 1, because the library replaces 0.
+fn handle(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX - 1) + 1
+}
+
+/// The place of the item with this client handle.
+pub(crate) fn place(handle: u32) -> Option<usize> {
+    (handle as usize).checked_sub(1)
+}
+
+fn request(place: usize, item: &Item) -> MonitoredItemCreateRequest {
+    let (attribute, sampling_interval, queue_size, filter) = match item.follow {
+        Follow::Variable { deadband, queue_size, sampling_interval } => {
+            (AttributeId::Value, sampling_interval, queue_size, deadband.map_or_else(ExtensionObject::null, absolute))
+        }
+        Follow::Events { queue_size, minimum_severity } => (AttributeId::EventNotifier, 0.0, queue_size, events::filter(minimum_severity)),
+        Follow::Constant { .. } => (AttributeId::Value, -1.0, 1, ExtensionObject::null()),
+    };
+    MonitoredItemCreateRequest {
+        item_to_monitor: ReadValueId {
+            node_id: item.node.clone().unwrap_or_else(NodeId::null),
+            attribute_id: attribute as u32,
+            ..ReadValueId::default()
+        },
+        monitoring_mode: MonitoringMode::Reporting,
+        requested_parameters: MonitoringParameters {
+            client_handle: handle(place),
+            sampling_interval,
+            filter,
+            queue_size,
+            discard_oldest: true,
+        },
+    }
+}
+
+fn absolute(deadband: f64) -> ExtensionObject {
+    ExtensionObject::from_message(DataChangeFilter {
+        trigger: DataChangeTrigger::StatusValue,
+        deadband_type: DeadbandType::Absolute as u32,
+        deadband_value: deadband,
+    })
+}
+
+fn without_filter(mut request: MonitoredItemCreateRequest) -> MonitoredItemCreateRequest {
+    request.requested_parameters.filter = ExtensionObject::null();
+    request
+}

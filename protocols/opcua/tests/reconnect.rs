@@ -1,0 +1,139 @@
+//! What breaks between us and a server costs nothing that the server can give again.
+
+mod support;
+
+use std::time::Duration;
+
+use support::proxy::{Mode, Proxy};
+use support::server::Server;
+use support::{Edge, assert_gapless, counters, python, wait_until};
+
+const SOON: Duration = Duration::from_secs(20);
+const COUNTERS: usize = 10;
+
+/// Starts server, proxy and edge, and waits until values flow.
+async fn flowing(queue: usize) -> Option<(Server, Proxy, Edge)> {
+    let server = Server::start(&python()?, &[]).await;
+    let proxy = Proxy::start(server.port).await;
+    let edge = Edge::start(&counters(proxy.port, COUNTERS, queue));
+    edge.wait_for_number("counter0", 5, SOON).await;
+    Some((server, proxy, edge))
+}
+
+/// All counters passed what the server had reached now, without a hole, and nothing was told to be lost.
+async fn assert_complete(server: &mut Server, edge: &Edge) {
+    let reached = server.stats().await.count + 5;
+    for i in 0..COUNTERS {
+        let id = format!("counter{i}");
+        edge.wait_for_number(&id, reached, SOON).await;
+        assert_gapless(&id, &edge.kept().numbers(&id));
+    }
+    assert_eq!(edge.kept().texts("gap"), [""; 0], "a gap was told although nothing is missing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_of_one_second_and_one_of_five_lose_nothing() {
+    let Some((mut server, proxy, edge)) = flowing(100).await else { return };
+    for seconds in [1, 5] {
+        proxy.set(Mode::Cut);
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        proxy.set(Mode::Pass);
+        assert_complete(&mut server, &edge).await;
+    }
+    let stats = server.stats().await;
+    assert_eq!(stats.subscriptions, 1, "orphans are left on the server: {stats:?}");
+    assert_eq!(edge.kept().texts("avail").first().map(String::as_str), Some("AVAILABLE"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_ends_in_the_middle_of_a_message_loses_nothing() {
+    let Some((mut server, proxy, edge)) = flowing(100).await else { return };
+    for bytes in [1, 100, 1_500] {
+        let before = proxy.accepted();
+        proxy.set(Mode::CutAfter(bytes));
+        wait_until("the edge connects again", SOON, || if proxy.accepted() > before { Ok(()) } else { Err(before) }).await;
+        assert_complete(&mut server, &edge).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_open_connection_is_noticed_and_loses_nothing() {
+    let Some((mut server, proxy, edge)) = flowing(200).await else { return };
+    proxy.set(Mode::Swallow);
+    let lost = || match edge.kept().texts("avail") {
+        texts if texts.last().is_some_and(|text| text == "UNAVAILABLE") => Ok(()),
+        texts => Err(texts),
+    };
+    // Keep-alive each second, two of them unanswered for two seconds each.
+    wait_until("the silence is noticed", Duration::from_secs(12), lost).await;
+    proxy.set(Mode::Pass);
+    assert_complete(&mut server, &edge).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_server_is_followed_again_and_the_loss_is_told() {
+    let Some((server, _proxy, edge)) = flowing(100).await else { return };
+    let port = server.port.to_string();
+    server.kill().await;
+    let seen = edge.kept().numbers("counter0").len();
+    let python = python().expect("it was there before");
+    let mut server = Server::start(&python, &["--port", &port]).await;
+    let flows = || match edge.kept().numbers("counter0") {
+        numbers if numbers.len() > seen + 10 => Ok(numbers),
+        numbers => Err((numbers.len(), edge.status.last_error())),
+    };
+    let numbers = wait_until("values of the new server arrive", SOON, flows).await;
+    assert_gapless("counter0", &numbers[..seen]);
+    assert_gapless("counter0", &numbers[seen..]);
+    let gaps = edge.kept().texts("gap");
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(gaps[0].contains("\"connection_lost\"") && gaps[0].contains("restarted"), "{}", gaps[0]);
+    assert_eq!(edge.kept().texts("avail"), ["AVAILABLE", "UNAVAILABLE", "AVAILABLE"]);
+    assert_eq!(server.stats().await.subscriptions, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_the_server_dropped_is_made_anew_and_the_loss_is_told() {
+    let Some((mut server, _proxy, edge)) = flowing(100).await else { return };
+    server.tell("drop-subscriptions").await;
+    let reached = server.stats().await.count + 10;
+    edge.wait_for_number("counter9", reached, Duration::from_secs(40)).await;
+    let gaps = edge.kept().texts("gap");
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_behind_stops_publishing_but_not_the_connection() {
+    let Some((mut server, proxy, edge)) = flowing(500).await else { return };
+    let connections = proxy.accepted();
+    edge.block(true);
+    // Longer than it takes to notice a dead connection.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    edge.block(false);
+    assert_complete(&mut server, &edge).await;
+    assert_eq!(proxy.accepted(), connections, "the connection was given up while only the log was behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_acknowledged_so_that_the_server_can_forget_them() {
+    let Some((mut server, _proxy, edge)) = flowing(10).await else { return };
+    edge.block(true);
+    let reached = server.stats().await.count + 25;
+    while server.stats().await.count < reached {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let waiting: u32 = server.tell("unacknowledged").await.parse().expect("a number");
+    assert!(waiting >= 15, "only {waiting} messages wait for an acknowledgement although none is durable");
+    edge.block(false);
+    edge.wait_for_number("counter0", reached + 10, SOON).await;
+    let left: u32 = server.tell("unacknowledged").await.parse().expect("a number");
+    assert!(left < 10, "{left} messages were never acknowledged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_stop_leaves_nothing_on_the_server() {
+    let Some((mut server, _proxy, mut edge)) = flowing(10).await else { return };
+    edge.stop().await;
+    assert_eq!(server.stats().await.subscriptions, 0);
+    assert_eq!(edge.kept().texts("avail"), ["AVAILABLE", "UNAVAILABLE"]);
+}

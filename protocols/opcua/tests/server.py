@@ -1,0 +1,189 @@
+"""An OPC UA server for the tests: asyncua, with counters that show every loss, and faults on command.
+
+Prints "ready <port>" once it listens. Commands come by standard input, one a line; each is answered by one line.
+"""
+
+import argparse
+import asyncio
+import logging
+import sys
+from datetime import datetime, timezone
+
+from asyncua import Server, ua
+from asyncua.common.methods import uamethod
+from asyncua.crypto.permission_rules import SimpleRoleRuleset
+from asyncua.server.internal_session import InternalSession
+from asyncua.server.user_managers import UserManager
+from asyncua.crypto.permission_rules import User, UserRole
+
+
+class Faults:
+    """What the server counts and what it refuses."""
+
+    most_items = 0
+    most_reads = 0
+    largest_create = 0
+    logins = 0
+    refused = 0
+
+
+def install(faults):
+    """asyncua knows no limits of its own."""
+    create, read, activate = InternalSession.create_monitored_items, InternalSession.read, InternalSession.activate_session
+
+    async def limited_create(self, params):
+        count = len(params.ItemsToCreate)
+        if faults.most_items and count > faults.most_items:
+            faults.refused += 1
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyOperations)
+        faults.largest_create = max(faults.largest_create, count)
+        return await create(self, params)
+
+    async def limited_read(self, params):
+        if faults.most_reads and len(params.NodesToRead) > faults.most_reads:
+            faults.refused += 1
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyOperations)
+        return await read(self, params)
+
+    def counted_activate(self, params, peer_certificate, *rest):
+        faults.logins += 1
+        return activate(self, params, peer_certificate, *rest)
+
+    InternalSession.create_monitored_items = limited_create
+    InternalSession.read = limited_read
+    InternalSession.activate_session = counted_activate
+
+
+class Accounts(UserManager):
+    def __init__(self, account):
+        self.account = account
+
+    def get_user(self, iserver, username=None, password=None, certificate=None):
+        if self.account is None:
+            return User(role=UserRole.Admin)
+        if f"{username}:{password}" == self.account:
+            return User(role=UserRole.Admin, name=username)
+        return None
+
+
+@uamethod
+def add(parent, x, y):
+    return x + y
+
+
+async def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--counters", type=int, default=10)
+    parser.add_argument("--interval", type=float, default=0.1)
+    parser.add_argument("--many", type=int, default=0)
+    parser.add_argument("--account")
+    parser.add_argument("--certificate")
+    parser.add_argument("--key")
+    parser.add_argument("--most-items", type=int, default=0)
+    parser.add_argument("--most-reads", type=int, default=0)
+    options = parser.parse_args()
+
+    faults = Faults()
+    faults.most_items, faults.most_reads = options.most_items, options.most_reads
+    install(faults)
+    server = Server(user_manager=Accounts(options.account))
+    await server.init()
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{options.port}/test")
+    policies = [ua.SecurityPolicyType.NoSecurity]
+    if options.certificate:
+        await server.load_certificate(options.certificate)
+        await server.load_private_key(options.key)
+        policies.append(ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt)
+    server.set_security_policy(policies, permission_ruleset=SimpleRoleRuleset())
+    index = await server.register_namespace("urn:test")
+    assert index == 2
+    plant = await server.nodes.objects.add_object(ua.NodeId("Plant", 2), ua.QualifiedName("Plant", 2))
+
+    async def variable(name, value, kind):
+        node = await plant.add_variable(ua.NodeId(name, 2), ua.QualifiedName(name, 2), value, kind)
+        await node.set_writable()
+        return node
+
+    kind = ua.VariantType
+    counters = [await variable(f"counter{i}", 0, kind.Int64) for i in range(options.counters)]
+    many = [await variable(f"many{i}", 0, kind.Int64) for i in range(options.many)]
+    await variable("model", "M-100", kind.String)
+    burst = await variable("burst", 0, kind.Int64)
+    temperature = await variable("temperature", 20.0, kind.Double)
+    await variable("array", [float(i) for i in range(10_000)], kind.Double)
+    machine = await plant.add_object(ua.NodeId("Machine", 2), ua.QualifiedName("Machine", 2))
+    await machine.add_method(ua.NodeId("Add", 2), ua.QualifiedName("Add", 2), add, [kind.Double, kind.Double], [kind.Double])
+
+    await server.start()
+    port = server.bserver._server.sockets[0].getsockname()[1]
+    print(f"ready {port}", flush=True)
+
+    async def write(node, value, kind, status=ua.StatusCodes.Good):
+        now = datetime.now(timezone.utc)
+        data = ua.DataValue(Value=ua.Variant(value, kind), StatusCode=ua.StatusCode(status), SourceTimestamp=now)
+        await server.write_attribute_value(node.nodeid, data)
+
+    state = {"count": 0, "running": True}
+
+    async def count():
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            due += options.interval
+            await asyncio.sleep(max(0, due - loop.time()))
+            if not state["running"]:
+                continue
+            state["count"] += 1
+            for node in counters:
+                await write(node, state["count"], kind.Int64)
+
+    async def command(line):
+        word, *rest = line.split()
+        if word == "touch":
+            for node in many:
+                await write(node, int(rest[0]), kind.Int64)
+        elif word == "burst":
+            for value in range(int(rest[0]), int(rest[1])):
+                await write(burst, value, kind.Int64)
+        elif word == "temperature":
+            await write(temperature, float(rest[0]), kind.Double)
+        elif word == "dated":
+            moment = datetime(2020, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
+            value = ua.Variant(float(rest[0]), kind.Double)
+            await server.write_attribute_value(temperature.nodeid, ua.DataValue(Value=value, SourceTimestamp=moment))
+        elif word == "bad":
+            await write(temperature, 0.0, kind.Double, status=ua.StatusCodes.BadSensorFailure)
+        elif word == "pause":
+            state["running"] = False
+        elif word == "resume":
+            state["running"] = True
+        elif word == "rebuild":
+            await variable(rest[0], 1, kind.Int64)
+        elif word == "stats":
+            subscriptions = len(server.iserver.subscription_service.subscriptions)
+            return f"{subscriptions} {faults.logins} {faults.largest_create} {faults.refused} {state['count']}"
+        elif word == "unacknowledged":
+            services = server.iserver.subscription_service.subscriptions.values()
+            return str(max((len(s._not_acknowledged_results) for s in services), default=0))
+        elif word == "drop-subscriptions":
+            service = server.iserver.subscription_service
+            await service.delete_subscriptions(list(service.subscriptions))
+        elif word == "event":
+            generator = await server.get_event_generator()
+            generator.event.Severity = int(rest[0])
+            await generator.trigger(message=" ".join(rest[1:]))
+        else:
+            return f"unknown command {word}"
+        return "done"
+
+    counting = asyncio.create_task(count())
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := (await reader.readline()).decode().strip():
+        print(await command(line), flush=True)
+    counting.cancel()
+
+
+logging.basicConfig(level=logging.CRITICAL)
+asyncio.run(main())
