@@ -1,0 +1,380 @@
+//! One device: finding it, reading it on time, finding out what it refuses, telling what changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use asset_stream::{DataItem, Sample};
+use gateway::{Backoff, Closed, DeviceLink};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info, warn};
+
+use crate::bus::{Answer, Member};
+use crate::config::{Config, Group, Interval};
+use crate::error::{Error, Exception, Remedy};
+use crate::plan::{Block, plan};
+use crate::schedule::{Next, Schedule};
+use crate::told::Told;
+use crate::types::Span;
+
+/// The first wait after a device was lost.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// A device that answered this long is not blamed for its earlier failures.
+const PROVEN: Duration = Duration::from_secs(10);
+
+/// How often a device is asked whether it is there when nothing is due for good.
+const ALIVE: Duration = Duration::from_secs(10);
+
+/// Before a busy device is asked again.
+const BUSY: Duration = Duration::from_millis(100);
+
+/// One late cycle is an accident; so many are a device that is too slow.
+const LATE_IN_A_ROW: u32 = 3;
+
+/// How often it is said that a device is too slow.
+const SAY_AGAIN: Duration = Duration::from_secs(600);
+
+/// The longest wait before what was refused is asked for again.
+const LONGEST_RETRY: Duration = Duration::from_secs(3600);
+
+/// The status of what a device never answers, while it answers everything else.
+const NO_ANSWER: &str = "NoAnswer";
+
+/// A device and everything that outlives its connections.
+pub(crate) struct Device {
+    config: Arc<Config>,
+    link: DeviceLink,
+    member: Member,
+    items: Vec<Arc<DataItem>>,
+    /// For each group, the requests of a device that refuses nothing.
+    plans: Vec<Vec<Arc<Block>>>,
+    /// Something that it answered: asking for it again tells whether the device is there.
+    heard: Option<Span>,
+    /// Which variable it is looked for with next.
+    turn: usize,
+    said_slow: Option<Instant>,
+}
+
+/// How a session ended, if not by [`Closed`].
+type Lost = Error;
+
+impl Device {
+    pub(crate) fn new(config: Arc<Config>, link: DeviceLink, member: Member) -> Self {
+        let items = config.variables.iter().map(|v| link.item(v.id.clone(), v.tag.clone(), v.kind)).collect();
+        let of_group = |group| config.variables.iter().enumerate().filter(move |(_, v)| v.group == group).map(|(i, v)| (i, v.span));
+        let plans = (0..config.groups.len()).map(|group| plan(of_group(group), &config.limits).into_iter().map(Arc::new).collect());
+        let plans = plans.collect();
+        Self { config, link, member, items, plans, heard: None, turn: 0, said_slow: None }
+    }
+
+    /// Reads the device until the link is closed or the connection's task has ended.
+    pub(crate) async fn run(mut self) -> Result<(), Closed> {
+        let mut backoff = Backoff::new(FIRST_WAIT, self.config.timing.max_reconnect_delay);
+        let mut retries = self.config.timing.retries;
+        loop {
+            let lost = match self.find(retries).await {
+                Ok(()) => {
+                    info!("the device answers");
+                    self.link.connected().await?;
+                    let began = Instant::now();
+                    let lost = self.session().await?;
+                    if began.elapsed() > PROVEN {
+                        backoff.reset();
+                    }
+                    warn!(error = %lost.chain(), "the device is lost");
+                    lost
+                }
+                Err(error) => {
+                    debug!(error = %error.chain(), "the device does not answer");
+                    error
+                }
+            };
+            // It is known to be away: one question at a time is enough to find out when it is back.
+            retries = 0;
+            self.link.lost(lost.chain()).await?;
+            if self.member.is_stopped() {
+                return Ok(());
+            }
+            self.wait(&lost, backoff.next_delay()).await;
+        }
+    }
+
+    /// Waits before the next attempt; another device of the same connection may find out earlier that it can be opened again.
+    async fn wait(&mut self, lost: &Error, delay: Duration) {
+        self.member.forget_openings();
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = self.member.reopened(), if matches!(lost, Error::Connect { .. }) => {}
+        }
+    }
+
+    /// Asks for something small: what it answered last and each of its variables in turn, because it may not answer some of them at all.
+    async fn find(&mut self, retries: u32) -> Result<(), Error> {
+        let turn = self.turn;
+        self.turn += 1;
+        let variable = self.config.variables.get(turn / 2 % self.config.variables.len().max(1)).map(|v| v.span);
+        let Some(span) = self.heard.filter(|_| turn.is_multiple_of(2)).or(variable) else { return Ok(()) };
+        self.is_there(span, retries).await?;
+        self.heard = Some(span);
+        Ok(())
+    }
+
+    /// Whether the device itself says anything, a refusal included.
+    async fn is_there(&self, span: Span, retries: u32) -> Result<(), Error> {
+        match self.ask(span, retries).await {
+            Err(Error::Refused { exception, .. }) if exception.remedy() != Remedy::Reconnect => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    /// Asks until there is an answer; what cannot be helped by asking again is returned at once.
+    async fn ask(&self, span: Span, retries: u32) -> Result<Answer, Error> {
+        let mut left = retries;
+        loop {
+            let error = match self.member.ask(self.config.unit, span, &self.config.timing).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            match &error {
+                _ if left == 0 => return Err(error),
+                Error::Refused { exception, .. } if matches!(exception.remedy(), Remedy::Wait | Remedy::Reconnect) => sleep(BUSY).await,
+                Error::Timeout { .. } | Error::Disconnected { .. } | Error::Garbled { .. } => {}
+                _ => return Err(error),
+            }
+            debug!(%error, left, "asking again");
+            left -= 1;
+        }
+    }
+
+    /// Whether the device answers something other than this.
+    async fn answers_otherwise(&self, block: &Block) -> bool {
+        let others = self.config.variables.iter().map(|variable| variable.span);
+        match self.heard.into_iter().chain(others).find(|span| *span != block.span) {
+            Some(other) => self.is_there(other, 0).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Reads a device that answers until it does not. Every value is told anew: while it was away nobody knew them.
+    async fn session(&mut self) -> Result<Lost, Closed> {
+        let mut session = Session::new(self);
+        loop {
+            match session.schedule.next(Instant::now()) {
+                Next::Wait(until) => sleep_until(until).await,
+                Next::Idle => {
+                    sleep(ALIVE).await;
+                    if let Err(lost) = self.find(self.config.timing.retries).await {
+                        return Ok(lost);
+                    }
+                }
+                Next::Ask(group) => {
+                    if let Err(lost) = self.step(&mut session, group).await? {
+                        return Ok(lost);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends the group's next request, and deals with its answer.
+    async fn step(&mut self, session: &mut Session, group: usize) -> Result<Result<(), Lost>, Closed> {
+        let cycle = &mut session.cycles[group];
+        cycle.relearn(&self.plans[group], Instant::now());
+        let Some(block) = cycle.current() else {
+            self.finish(session, group);
+            return Ok(Ok(()));
+        };
+        let answer = self.ask(block.span, self.config.timing.retries).await;
+        let cycle = &mut session.cycles[group];
+        cycle.troubled |= answer.is_err();
+        match answer {
+            Ok(answer) => {
+                cycle.answered();
+                let samples = session.told.answered(&self.config, &self.items, &block, &answer);
+                self.send(samples).await?;
+            }
+            Err(Error::Refused { exception, .. }) if exception.remedy() == Remedy::Wait => {
+                cycle.skip();
+                self.refused(session, &block, exception).await?;
+            }
+            Err(error @ Error::Refused { exception, .. }) => match exception.remedy() {
+                Remedy::Reconnect => return Ok(Err(error)),
+                Remedy::Split if cycle.split() => debug!(%error, "asking for less at once"),
+                _ => {
+                    cycle.suspend();
+                    self.refused(session, &block, exception).await?;
+                }
+            },
+            Err(error @ (Error::Timeout { .. } | Error::Disconnected { .. } | Error::Garbled { .. })) => {
+                if !self.answers_otherwise(&block).await {
+                    return Ok(Err(error));
+                }
+                // What was answered before may have been unlucky; what never was is taken apart.
+                if cycle.forget_answer() {
+                    self.bad(session, &block, NO_ANSWER, &error.chain()).await?;
+                } else if !cycle.split() {
+                    cycle.suspend();
+                    self.bad(session, &block, NO_ANSWER, &error.chain()).await?;
+                }
+            }
+            Err(error) => return Ok(Err(error)),
+        }
+        if session.cycles[group].current().is_none() {
+            self.finish(session, group);
+        }
+        Ok(Ok(()))
+    }
+
+    async fn refused(&self, session: &mut Session, block: &Block, exception: Exception) -> Result<(), Closed> {
+        self.bad(session, block, &exception.to_string(), exception.advice()).await
+    }
+
+    /// Tells that there is no value, and why; once.
+    async fn bad(&self, session: &mut Session, block: &Block, status: &str, why: &str) -> Result<(), Closed> {
+        let samples = session.told.refused(&self.items, block, status);
+        if let Some(first) = samples.first() {
+            let (span, more) = (block.span, samples.len() - 1);
+            warn!(variable = %first.item.id, more, %span, status, why, "no value");
+            self.link.status().set_error(format!("{} ({span}): {status}: {why}", first.item.id));
+        }
+        self.send(samples).await
+    }
+
+    async fn send(&self, samples: Vec<Sample>) -> Result<(), Closed> {
+        if samples.is_empty() { Ok(()) } else { self.link.send(samples).await.map(drop) }
+    }
+
+    fn finish(&mut self, session: &mut Session, group: usize) {
+        let now = Instant::now();
+        let skipped = session.schedule.finish(group, now);
+        let cycle = &mut session.cycles[group];
+        cycle.end(skipped);
+        let Group { name, interval } = &self.config.groups[group];
+        let is_slow = cycle.late == LATE_IN_A_ROW && self.said_slow.is_none_or(|said| said + SAY_AGAIN < now);
+        match (interval, cycle.relearn_at) {
+            (Interval::Once, Some(at)) => session.schedule.again(group, at),
+            (Interval::Every(interval), _) if is_slow => {
+                self.said_slow = Some(now);
+                let slow =
+                    format!("reading group `{name}` takes longer than its interval of {} ms: polls are skipped", interval.as_millis());
+                warn!(skipped, "{slow}");
+                self.link.status().set_error(slow);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is true for the life of a connection.
+struct Session {
+    schedule: Schedule,
+    cycles: Vec<Cycle>,
+    told: Told,
+}
+
+impl Session {
+    fn new(device: &Device) -> Self {
+        let intervals = device.config.groups.iter().map(|group| group.interval);
+        Self {
+            schedule: Schedule::new(intervals, Instant::now()),
+            cycles: device.plans.iter().map(|plan| Cycle::new(plan, device.config.timing.retry_refused)).collect(),
+            told: Told::nothing(device.config.variables.len()),
+        }
+    }
+}
+
+/// A group's requests as this device takes them, and how far the running cycle is.
+struct Cycle {
+    pieces: Vec<Piece>,
+    position: usize,
+    /// Whether a request of the running cycle went wrong.
+    troubled: bool,
+    /// How many cycles in a row took longer than their interval although nothing went wrong.
+    late: u32,
+    /// When everything is asked for again as if nothing had been refused.
+    relearn_at: Option<Instant>,
+    relearn_after: Duration,
+}
+
+struct Piece {
+    block: Arc<Block>,
+    answered: bool,
+    suspended: bool,
+}
+
+impl Piece {
+    fn new(block: Arc<Block>) -> Self {
+        Self { block, answered: false, suspended: false }
+    }
+}
+
+impl Cycle {
+    fn new(plan: &[Arc<Block>], relearn_after: Duration) -> Self {
+        Self {
+            pieces: plan.iter().cloned().map(Piece::new).collect(),
+            position: 0,
+            troubled: false,
+            late: 0,
+            relearn_at: None,
+            relearn_after,
+        }
+    }
+
+    /// At the beginning of a cycle, when it is time: forgets what was refused. Each time is twice as far away as the one before.
+    fn relearn(&mut self, plan: &[Arc<Block>], now: Instant) {
+        if self.position == 0 && self.relearn_at.is_some_and(|at| at <= now) {
+            *self = Self::new(plan, (self.relearn_after * 2).min(LONGEST_RETRY));
+        }
+    }
+
+    fn end(&mut self, skipped: u32) {
+        self.late = if skipped > 0 && !self.troubled { self.late.saturating_add(1) } else { 0 };
+        (self.position, self.troubled) = (0, false);
+    }
+
+    /// The next request of this cycle.
+    fn current(&mut self) -> Option<Arc<Block>> {
+        while self.pieces.get(self.position)?.suspended {
+            self.position += 1;
+        }
+        self.pieces.get(self.position).map(|piece| piece.block.clone())
+    }
+
+    fn skip(&mut self) {
+        self.position += 1;
+    }
+
+    fn answered(&mut self) {
+        self.pieces[self.position].answered = true;
+        self.skip();
+    }
+
+    /// Leaves a request that was answered before for the next cycle; `false`: it never was.
+    fn forget_answer(&mut self) -> bool {
+        let answered = std::mem::take(&mut self.pieces[self.position].answered);
+        if answered {
+            self.skip();
+        }
+        answered
+    }
+
+    /// Two requests instead of the current one; `false`: it holds a single variable.
+    fn split(&mut self) -> bool {
+        let Some((left, right)) = self.pieces[self.position].block.split() else { return false };
+        let halves = [left, right].map(|half| Piece::new(Arc::new(half)));
+        self.pieces.splice(self.position..=self.position, halves);
+        self.learned();
+        true
+    }
+
+    /// Leaves the current request out until everything is asked for again.
+    fn suspend(&mut self) {
+        self.pieces[self.position].suspended = true;
+        self.skip();
+        self.learned();
+    }
+
+    fn learned(&mut self) {
+        self.relearn_at.get_or_insert_with(|| Instant::now() + self.relearn_after);
+    }
+}
