@@ -1,18 +1,40 @@
 //! The edge's durable log: append, read, acknowledge, retain, recover. Knows keys and bytes, not events.
 
+mod block;
+mod census;
+mod checkpoint;
+mod commit;
 mod config;
+mod damage;
 mod entry;
 mod error;
+mod format;
+mod gather;
+mod kept;
+mod ledger;
+mod locate;
+mod locked;
 mod log;
 mod loss;
+mod pack;
+mod quarantine;
+mod queue;
 mod reader;
 mod recovery;
+mod retention;
+mod scan;
+mod segment;
+mod shared;
+mod slots;
 mod stats;
+pub mod storage;
+mod walk;
+mod wire;
 
 pub use config::{Config, WhenFull};
 pub use entry::{Appended, Cursor, Entry, Read, Refusal, Stored};
 pub use error::Error;
-pub use log::{Log, Opened, open};
+pub use log::{Log, Opened, open, open_on};
 pub use loss::{KeyLoss, Loss, LossReason};
 pub use reader::Reader;
 pub use recovery::Recovery;

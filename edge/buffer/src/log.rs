@@ -1,10 +1,24 @@
-//! The handle.
+//! The handle, and the threads behind it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
-use crate::{Appended, Config, Cursor, Entry, Error, Loss, Reader, Recovery, Stats, Stored};
+use crate::commit::{Committer, Failure, in_full};
+use crate::gather::{Gatherer, UNDER_WAY};
+use crate::locate::Locator;
+use crate::locked::Locked;
+use crate::pack::Packer;
+use crate::queue::Batch;
+use crate::recovery::{Recovered, recover};
+use crate::shared::Shared;
+use crate::stats::Health;
+use crate::storage::{Disk, Storage};
+use crate::{Appended, Config, Cursor, Entry, Error, Loss, Reader, Recovery, Stats};
+
+/// Threads that compress: two keep a disk busy that writes three million small entries a second.
+const PACKERS: usize = 2;
 
 /// An opened log.
 #[derive(Debug)]
@@ -16,129 +30,219 @@ pub struct Opened {
 }
 
 /// Opens the log in `config.dir`, or makes one there.
+///
+/// Whatever the directory holds, the log opens; what could not be read is in [`Recovery`]. Errors are: settings that cannot be, another
+/// process in the directory, a log of a newer version, no room for a new log, or file operations that fail.
 pub fn open(config: Config) -> Result<Opened, Error> {
-    config.check()?;
-    let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-    let log = Log { inner: Arc::default(), epoch };
-    Ok(Opened { log, recovery: Recovery { is_new_epoch: true, ..Recovery::default() } })
+    open_on(config, Arc::new(Disk))
 }
 
-/// A handle on the log; cheap to clone.
+/// As [`open`], on another storage; for tests.
+pub fn open_on(config: Config, storage: Arc<dyn Storage>) -> Result<Opened, Error> {
+    config.check()?;
+    let Recovered { shared, active, mut recovery } = recover(config, storage)?;
+    let shared = Arc::new(shared);
+    let starting = || Error::io("start the threads of the log in", &shared.config.dir);
+    let (packer, pack) = Packer::start(PACKERS, UNDER_WAY).map_err(starting())?;
+    let needs_segment = active.as_ref().is_none_or(|active| active.is_abandoned);
+    let mut committer = Committer::new(shared.clone(), packer.spares(), active).map_err(starting())?;
+    if needs_segment {
+        match committer.begin() {
+            Ok(()) => {}
+            Err(Failure::Disk(error)) => return Err(error),
+            Err(Failure::Full(_)) if recovery.is_new_epoch => return Err(no_room(&shared)),
+            // What is there can be read and acknowledged, and that may make room.
+            Err(Failure::Full(why)) => {
+                recovery.notes.push(format!("there is no room for another segment: {why}"));
+                *shared.meter.health.lock() = Health::Full(why);
+            }
+        }
+    }
+    let (jobs, queue) = sync_channel(UNDER_WAY);
+    let gatherer = Gatherer::new(shared.clone(), packer, jobs);
+    let commit = Builder::new().name("log-commit".into()).spawn(move || committer.run(&queue)).map_err(starting())?;
+    let gather = Builder::new().name("log-gather".into()).spawn(move || gatherer.run()).map_err(starting())?;
+    let threads = Locked::new(Some(Threads { gather, commit, pack }));
+    Ok(Opened { log: Log { inner: Arc::new(Inner { shared, locator: Locked::default(), threads }) }, recovery })
+}
+
+fn no_room(shared: &Shared) -> Error {
+    let dir = shared.config.dir.clone();
+    let free = shared.storage.free_space(&dir).unwrap_or(0);
+    Error::NoRoom { dir, needed: shared.config.segment_bytes, free, keep: shared.config.min_free }
+}
+
+/// A handle on the log; cheap to clone. When the last one is dropped, the log is closed as [`Log::close`] does.
 #[derive(Clone, Debug)]
 pub struct Log {
     inner: Arc<Inner>,
-    epoch: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
-    state: Mutex<State>,
-    changed: Condvar,
+    shared: Arc<Shared>,
+    locator: Locked<Locator>,
+    threads: Locked<Option<Threads>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    entries: Vec<Stored>,
-    keys: HashMap<Arc<str>, u64>,
-    cursors: HashMap<String, Cursor>,
+#[derive(Debug)]
+struct Threads {
+    gather: JoinHandle<()>,
+    commit: JoinHandle<Result<(), Error>>,
+    pack: Vec<JoinHandle<()>>,
 }
 
 impl Log {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// When the log was made, Unix milliseconds; another epoch means other numbers.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.inner.shared.epoch
     }
 
     /// Hands entries over to be made durable together with others; `done` is called when their fate is known.
     ///
-    /// Waits while the queue is full: call it from a thread of its own, never from async code. `done` runs on the log's commit
-    /// thread: it must not block and must not append.
+    /// Batches become durable, and are told so, in the order of the calls. A batch is not atomic: a crash may keep the front of it. Of
+    /// nothing to append, `done` is told at once.
+    ///
+    /// Waits while the queue is full: call it from a thread of its own, never from async code. `done` runs on the log's commit thread: it
+    /// must not wait for anything, append, or close the log.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], and [`Error::EntryTooLarge`] for one entry above [`Config::max_entry_bytes`]; then none was taken, and `done` is
+    /// dropped without a call.
     pub fn append(&self, entries: Vec<Entry>, done: impl FnOnce(Appended) + Send + 'static) -> Result<(), Error> {
-        let mut state = self.state();
-        let first = state.entries.len() as u64 + 1;
-        for entry in entries {
-            let key_sequence = {
-                let n = state.keys.entry(entry.key.clone()).or_default();
-                *n += 1;
-                *n
-            };
-            let sequence = state.entries.len() as u64 + 1;
-            let Entry { key, timestamp, value } = entry;
-            state.entries.push(Stored { sequence, key_sequence, key, timestamp, value: value.into() });
+        let shared = &self.inner.shared;
+        let limit = shared.config.max_entry_bytes();
+        if let Some(large) = entries.iter().find(|entry| entry.key.len() + entry.value.len() > limit) {
+            let key = large.key.chars().take(64).collect();
+            return Err(Error::EntryTooLarge { key, bytes: large.key.len() + large.value.len(), limit });
         }
-        let last = state.entries.len() as u64;
-        drop(state);
-        self.inner.changed.notify_all();
-        done(Appended::Durable { first, last });
-        Ok(())
+        if entries.is_empty() {
+            let durable = shared.durable();
+            done(Appended::Durable { first: durable + 1, last: durable });
+            return Ok(());
+        }
+        shared.queue.push(Batch { entries, done: Box::new(done) })
     }
 
-    /// As [`Self::append`], and waits.
+    /// As [`Self::append`], and waits until the fate of the entries is known.
     pub fn append_durable(&self, entries: Vec<Entry>) -> Result<Appended, Error> {
-        let (tx, rx) = std::sync::mpsc::sync_channel(1);
-        self.append(entries, move |outcome| drop(tx.send(outcome)))?;
-        rx.recv().map_err(|_| Error::Closed)
+        let (tell, told) = sync_channel(1);
+        self.append(entries, move |outcome| drop(tell.send(outcome)))?;
+        told.recv().map_err(|_| Error::Closed)
     }
 
-    /// Reads from the sequence `after` + 1 on.
+    /// Reads from the sequence `after` + 1 on. A reader goes on working when the log is closed; while one lives, no other process may
+    /// open the log.
     pub fn reader(&self, after: u64) -> Reader {
-        Reader::new(self.clone(), after)
-    }
-
-    pub(crate) fn after(&self, position: u64, max: usize) -> Vec<Stored> {
-        self.state().entries.iter().skip(position as usize).take(max).cloned().collect()
+        Reader::new(self.inner.shared.clone(), after)
     }
 
     /// The last durable sequence; 0 = none yet.
     pub fn durable(&self) -> u64 {
-        self.state().entries.len() as u64
+        self.inner.shared.durable()
     }
 
     /// Waits until [`Self::durable`] is greater than `beyond`, at most `timeout`; returns it as it is then.
     pub fn wait_durable(&self, beyond: u64, timeout: Duration) -> u64 {
-        let deadline = Instant::now() + timeout;
-        let mut state = self.state();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if state.entries.len() as u64 > beyond || left.is_zero() {
-                return state.entries.len() as u64;
-            }
-            state = self.inner.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        self.inner.shared.wait_durable(beyond, timeout)
     }
 
     /// The cursor `name` as it was last kept.
     pub fn cursor(&self, name: &str) -> Option<Cursor> {
-        self.state().cursors.get(name).cloned()
+        self.inner.shared.cursors.with(|kept| kept.cursors.get(name).cloned())
     }
 
-    /// Keeps the cursor `name`; durable on return. The cursor [`Cursor::MIRROR`] drives retention.
+    /// Keeps the cursor `name`; durable on return (one small write and fdatasync, beside the commit thread's). The cursor
+    /// [`Cursor::MIRROR`] drives retention.
+    ///
+    /// # Errors
+    /// [`Error::CursorAhead`] beyond what is durable, [`Error::CursorInvalid`] beyond a limit of [`Cursor`], [`Error::Io`]. The cursor then
+    /// is as it was before; after a crash it may be either.
     pub fn keep_cursor(&self, name: &str, cursor: Cursor) -> Result<(), Error> {
-        self.state().cursors.insert(name.to_owned(), cursor);
-        Ok(())
+        let shared = &self.inner.shared;
+        let durable = shared.durable();
+        if cursor.sequence > durable {
+            return Err(Error::CursorAhead { name: name.into(), sequence: cursor.sequence, durable });
+        }
+        let invalid = |problem: String| Err(Error::CursorInvalid { name: name.chars().take(Cursor::MAX_NAME).collect(), problem });
+        if name.is_empty() || name.len() > Cursor::MAX_NAME {
+            return invalid(format!("its name has {} bytes, 1 to {} are allowed", name.len(), Cursor::MAX_NAME));
+        }
+        if cursor.note.len() > Cursor::MAX_NOTE {
+            return invalid(format!("its note has {} bytes, at most {} are allowed", cursor.note.len(), Cursor::MAX_NOTE));
+        }
+        let crowded = shared.cursors.with(|kept| !kept.cursors.contains_key(name) && kept.cursors.len() >= Cursor::MAX_COUNT);
+        if crowded {
+            return invalid(format!("the log keeps {} cursors already", Cursor::MAX_COUNT));
+        }
+        shared.cursors.keep(name, cursor, || shared.durable())
     }
 
     /// Losses that were not settled yet, oldest first.
     pub fn losses(&self) -> Vec<Loss> {
-        Vec::new()
+        self.inner.shared.ledger.with(|ledger| ledger.unsettled().cloned().collect())
     }
 
     /// Events were appended (durably) for this loss: it need not be listed any more. Durable on return.
-    pub fn settle(&self, _loss: &Loss) -> Result<(), Error> {
-        Ok(())
+    ///
+    /// Pass the loss as [`Self::losses`] gave it: where it has grown since (drops that follow each other are joined), only what it said then
+    /// is settled.
+    pub fn settle(&self, loss: &Loss) -> Result<(), Error> {
+        self.inner.shared.ledger.update(|ledger| ledger.settle(loss))
     }
 
     /// What the log tells about itself.
     pub fn stats(&self) -> Stats {
-        Stats { last: self.durable(), ..Stats::default() }
+        let shared = &self.inner.shared;
+        let mut stats = Stats::default();
+        shared.meter.fill(&mut stats);
+        {
+            let segments = shared.segments.lock();
+            (stats.segments, stats.bytes, stats.first) = (segments.len(), segments.bytes(), segments.first().unwrap_or(0));
+        }
+        stats.bytes += shared.other_bytes();
+        stats.quarantine_bytes = shared.quarantine.bytes();
+        stats.last = shared.durable();
+        if stats.first > stats.last {
+            stats.first = 0;
+        }
+        stats.acknowledged = shared.acknowledged();
+        stats.oldest_unacknowledged = self.inner.locator.lock().oldest_after(shared, stats.acknowledged);
+        stats.keys = shared.counts.lock().names.len();
+        stats.losses = shared.ledger.with(|ledger| ledger.unsettled().count());
+        stats.queue_bytes = shared.queue.bytes();
+        stats
     }
 
     /// Writes what is queued, closes the log in order and stops its threads. Other handles get [`Error::Closed`] from then on.
     pub fn close(self) -> Result<(), Error> {
-        Ok(())
+        self.inner.stop()
+    }
+}
+
+impl Inner {
+    fn stop(&self) -> Result<(), Error> {
+        self.shared.queue.close();
+        let Some(Threads { gather, commit, pack }) = self.threads.lock().take() else { return Ok(()) };
+        let this = std::thread::current().id();
+        if commit.thread().id() == this || gather.thread().id() == this {
+            // The last handle was dropped by a callback: the threads end by themselves, nobody can wait for them.
+            return Ok(());
+        }
+        // A thread that panicked has said so.
+        drop(gather.join());
+        let closed = commit.join().unwrap_or(Err(Error::Closed));
+        for thread in pack {
+            drop(thread.join());
+        }
+        closed
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::error!(error = in_full(&error), "the log could not be closed in order");
+        }
     }
 }

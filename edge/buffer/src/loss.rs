@@ -16,8 +16,10 @@ pub enum LossReason {
 /// Kept durably, and listed by [`crate::Log::losses`], until [`crate::Log::settle`] was told that events were appended for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Unique within the log's epoch.
+    /// Unique in this log.
     pub id: u64,
+    /// The epoch that the numbers belong to: [`crate::Log::epoch`], or the one before where a whole log was lost.
+    pub epoch: u64,
     /// Why.
     pub reason: LossReason,
     /// First missing sequence.

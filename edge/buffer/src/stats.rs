@@ -1,6 +1,9 @@
 //! What the log tells about itself.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::locked::Locked;
 
 /// Counters and gauges of a log; the counters start at zero with the process.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,4 +68,55 @@ pub enum Health {
     Failing(String),
     /// No: closed.
     Closed,
+}
+
+/// The counters behind [`Stats`].
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    pub(crate) appended: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) damaged: AtomicU64,
+    pub(crate) blocks: AtomicU64,
+    pub(crate) plain_bytes: AtomicU64,
+    pub(crate) stored_bytes: AtomicU64,
+    pub(crate) sync_failures: AtomicU64,
+    pub(crate) syncs: Locked<Syncs>,
+    pub(crate) health: Locked<Health>,
+}
+
+/// How long group commits took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Syncs {
+    pub(crate) count: u64,
+    pub(crate) last: Duration,
+    pub(crate) max: Duration,
+    pub(crate) total: Duration,
+}
+
+impl Meter {
+    pub(crate) fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn synced(&self, took: Duration) {
+        let mut syncs = self.syncs.lock();
+        *syncs = Syncs { count: syncs.count + 1, last: took, max: syncs.max.max(took), total: syncs.total + took };
+    }
+
+    /// Fills in what is counted here.
+    pub(crate) fn fill(&self, stats: &mut Stats) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let syncs = *self.syncs.lock();
+        stats.health = self.health.lock().clone();
+        stats.appended = read(&self.appended);
+        stats.refused = read(&self.refused);
+        stats.dropped = read(&self.dropped);
+        stats.damaged = read(&self.damaged);
+        stats.blocks = read(&self.blocks);
+        stats.plain_bytes = read(&self.plain_bytes);
+        stats.stored_bytes = read(&self.stored_bytes);
+        stats.sync_failures = read(&self.sync_failures);
+        (stats.syncs, stats.sync_last, stats.sync_max, stats.sync_total) = (syncs.count, syncs.last, syncs.max, syncs.total);
+    }
 }

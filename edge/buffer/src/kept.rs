@@ -1,0 +1,110 @@
+//! The two small values that the log keeps beside its segments: the cursors and the ledger.
+//!
+//! The value is read without waiting for the disk; whoever changes it waits for its own write.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::checkpoint::{Cursors, decode_cursors, encode_cursors};
+use crate::ledger::Ledger;
+use crate::locked::Locked;
+use crate::slots::Slots;
+use crate::storage::Storage;
+use crate::wire::{self, Input};
+use crate::{Cursor, Error};
+
+/// A value and its slots.
+#[derive(Debug)]
+pub(crate) struct Kept<T> {
+    epoch: u64,
+    writer: Locked<Slots>,
+    value: Locked<T>,
+}
+
+impl<T: Clone> Kept<T> {
+    pub(crate) fn new(epoch: u64, slots: Slots, value: T) -> Self {
+        Self { epoch, writer: Locked::new(slots), value: Locked::new(value) }
+    }
+
+    /// The value as it is.
+    pub(crate) fn get(&self) -> T {
+        self.value.lock().clone()
+    }
+
+    /// Looks at the value as it is.
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.value.lock())
+    }
+
+    /// Bytes on disk, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.writer.lock().bytes()
+    }
+}
+
+impl Kept<Ledger> {
+    /// Changes the ledger; durable on return, unchanged on error.
+    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut Ledger) -> R) -> Result<R, Error> {
+        let mut writer = self.writer.lock();
+        let mut ledger = self.get();
+        let result = change(&mut ledger);
+        let mut body = Vec::new();
+        ledger.encode(&mut body);
+        if let Err(error) = writer.write(self.epoch, &body) {
+            // On a full disk the short form still finds room in what was reserved: better to say less than to say nothing.
+            ledger = ledger.summed_up();
+            body.clear();
+            ledger.encode(&mut body);
+            if writer.write(self.epoch, &body).is_err() {
+                return Err(error);
+            }
+        }
+        *self.value.lock() = ledger;
+        Ok(result)
+    }
+}
+
+/// What the cursors' file says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeptCursors {
+    pub(crate) cursors: Cursors,
+    /// How far the log was durable when this was written: it can never be shorter again unless something was damaged.
+    pub(crate) durable: u64,
+}
+
+impl KeptCursors {
+    pub(crate) fn decode(body: &[u8]) -> Option<Self> {
+        let mut input = Input::new(body);
+        let durable = input.number().filter(|&n| n < 1 << 62)?;
+        Some(Self { cursors: decode_cursors(&mut input)?, durable })
+    }
+}
+
+impl Kept<KeptCursors> {
+    /// Keeps a cursor; durable on return.
+    pub(crate) fn keep(&self, name: &str, cursor: Cursor, durable: impl Fn() -> u64) -> Result<(), Error> {
+        let mut writer = self.writer.lock();
+        let mut next = self.get();
+        next.cursors.insert(name.to_owned(), cursor);
+        next.durable = durable();
+        let mut body = Vec::new();
+        wire::put(&mut body, next.durable);
+        encode_cursors(&next.cursors, &mut body);
+        writer.write(self.epoch, &body)?;
+        *self.value.lock() = next;
+        Ok(())
+    }
+}
+
+/// Opens the slots `name`; their value if it belongs to any epoch.
+pub(crate) fn open<T>(
+    storage: &Arc<dyn Storage>,
+    dir: &Path,
+    name: &'static str,
+    notes: &mut Vec<String>,
+    decode: impl FnOnce(&[u8]) -> Option<T>,
+) -> Result<(Slots, Option<(u64, T)>), Error> {
+    let (slots, found) = Slots::open(storage.clone(), dir, name, notes)?;
+    let value = found.and_then(|found| Some((found.epoch, decode(&found.body)?)));
+    Ok((slots, value))
+}

@@ -1,0 +1,195 @@
+//! A small value kept durably: two files, `<name>.0` and `<name>.1`, written in turn, so that one of them is always whole.
+//!
+//! ```text
+//! magic "OFS" 0x8f · version u16 · version inverted u16 · generation u64 · epoch u64 · body length u32 · CRC-32C u32 · body
+//! ```
+//!
+//! The CRC is over everything before it and the body. The valid file with the higher generation counts. A write that failed is tried
+//! again in a new file that takes the slot's name, never on the same descriptor; the other slot is not touched until that succeeded.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::Error;
+use crate::format::VERSION;
+use crate::storage::{File, Storage};
+
+const MAGIC: [u8; 4] = [b'O', b'F', b'S', 0x8f];
+const HEADER: usize = 32;
+/// Reserved at first, so that what must be said on a full disk can be said.
+const RESERVED: u64 = 64 << 10;
+/// A slot file above this size is not one of ours.
+const MAX: u64 = 256 << 20;
+
+/// What was found when the slots were opened.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) epoch: u64,
+    pub(crate) body: Vec<u8>,
+}
+
+/// The two files.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    name: &'static str,
+    files: [Option<Box<dyn File>>; 2],
+    generation: u64,
+    /// The slot to be written next.
+    next: usize,
+    /// Whether its file can be written in place: it exists and no write to it failed.
+    in_place: [bool; 2],
+    bytes: u64,
+}
+
+impl Slots {
+    /// Opens or makes the files. What they hold, if anything, and notes for a person.
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        name: &'static str,
+        notes: &mut Vec<String>,
+    ) -> Result<(Self, Option<Found>), Error> {
+        let mut slots = Self {
+            storage,
+            dir: dir.to_owned(),
+            name,
+            files: [None, None],
+            generation: 0,
+            next: 0,
+            in_place: [false; 2],
+            bytes: 2 * RESERVED,
+        };
+        let mut best: Option<(u64, usize, Found)> = None;
+        let mut harmed = 0;
+        for slot in 0..2 {
+            let path = slots.path(slot);
+            let file = match slots.storage.open(&path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(Error::io("open", path)(e)),
+            };
+            match read(file.as_ref()) {
+                Content::Value { generation, found } => {
+                    if best.as_ref().is_none_or(|(other, ..)| *other < generation) {
+                        best = Some((generation, slot, found));
+                    }
+                }
+                Content::Newer(found) => return Err(Error::NewerVersion { path, found, known: VERSION }),
+                Content::Nothing => {}
+                Content::Harmed => harmed += 1,
+            }
+            slots.files[slot] = Some(file);
+            slots.in_place[slot] = true;
+        }
+        if let Some((generation, slot, _)) = &best {
+            slots.generation = *generation;
+            slots.next = 1 - slot;
+        } else if harmed > 0 {
+            notes.push(format!(
+                "the files {name}.0 and {name}.1 could not be read; what they held is taken from the segments, as far as it is there"
+            ));
+        }
+        Ok((slots, best.map(|(.., found)| found)))
+    }
+
+    /// Makes the value durable.
+    pub(crate) fn write(&mut self, epoch: u64, body: &[u8]) -> Result<(), Error> {
+        let slot = self.next;
+        let generation = self.generation + 1;
+        let bytes = encode(generation, epoch, body);
+        let written = match &self.files[slot] {
+            Some(file) if self.in_place[slot] => file.write_at(&bytes, 0).and_then(|()| file.sync_data()),
+            _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+        };
+        if written.is_err() {
+            // What the old descriptor's file holds now cannot be known; it goes.
+            self.in_place[slot] = false;
+            let path = self.path(slot);
+            self.files[slot] = Some(self.replace(&path, &bytes).map_err(Error::io("write", path))?);
+            self.in_place[slot] = true;
+        }
+        self.generation = generation;
+        self.next = 1 - slot;
+        self.bytes = self.bytes.max(2 * bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Bytes on disk, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn File>> {
+        let temporary = self.dir.join(format!("{}.tmp", self.name));
+        let file = self.storage.create(&temporary)?;
+        file.allocate(RESERVED.max(bytes.len() as u64))?;
+        file.write_at(bytes, 0)?;
+        file.sync_data()?;
+        self.storage.rename(&temporary, path)?;
+        self.storage.sync_dir(&self.dir)?;
+        Ok(file)
+    }
+
+    fn path(&self, slot: usize) -> PathBuf {
+        self.dir.join(format!("{}.{slot}", self.name))
+    }
+}
+
+fn encode(generation: u64, epoch: u64, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER + body.len());
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&(!VERSION).to_le_bytes());
+    out.extend_from_slice(&generation.to_le_bytes());
+    out.extend_from_slice(&epoch.to_le_bytes());
+    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&out), body);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(body);
+    out
+}
+
+enum Content {
+    Value {
+        generation: u64,
+        found: Found,
+    },
+    /// Never written.
+    Nothing,
+    /// Torn or damaged.
+    Harmed,
+    Newer(u16),
+}
+
+fn read(file: &dyn File) -> Content {
+    let read = || {
+        let len = file.len()?.min(MAX);
+        let mut bytes = vec![0; len as usize];
+        let n = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(n);
+        Ok::<_, io::Error>(bytes)
+    };
+    let Ok(bytes) = read() else { return Content::Harmed };
+    let Some((head, rest)) = bytes.split_first_chunk::<HEADER>() else { return Content::Nothing };
+    if head.iter().all(|&byte| byte == 0) {
+        return Content::Nothing;
+    }
+    let u16_at = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
+    let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+    let version = u16_at(4);
+    if head[..4] != MAGIC || u16_at(6) != !version {
+        return Content::Harmed;
+    }
+    if version > VERSION {
+        return Content::Newer(version);
+    }
+    let Some(body) = rest.get(..u32_at(24) as usize) else { return Content::Harmed };
+    if crc32c::crc32c_append(crc32c::crc32c(&head[..28]), body) != u32_at(28) {
+        return Content::Harmed;
+    }
+    Content::Value { generation: u64_at(8), found: Found { epoch: u64_at(16), body: body.to_vec() } }
+}
