@@ -69,6 +69,9 @@ pub enum NotACommand {
     /// Which of the two is meant nobody can know.
     #[error("the argument {0:?} is there twice")]
     ArgumentTwice(String),
+    /// The event's value is empty: so existing gateways announce that commands are taken. It asks for nothing.
+    #[error("VALUE is empty: the event announces a command and asks for nothing")]
+    Announcement,
     /// The event is none of a command.
     #[error("{problem}")]
     Event {
@@ -98,6 +101,7 @@ impl Command {
         let problem = |problem: String| NotACommand::Event { problem };
         let method = method_of(&event.id).ok_or_else(|| problem(format!("ID {:?} does not end with {COMMAND_ENDING}", event.id)))?;
         let command = match &event.value {
+            Json::String(text) if text.is_empty() => return Err(NotACommand::Announcement),
             Json::String(text) => Self::decode(text)?,
             // Some writers forget that the value is JSON text.
             Json::Object(_) => Self::decode(&event.value.to_string())?,
@@ -128,24 +132,23 @@ pub fn method_of(id: &str) -> Option<&str> {
     id.strip_suffix(COMMAND_ENDING).filter(|method| !method.is_empty())
 }
 
-/// A method's name made safe: letters are stripped of their accents, every run of anything but ASCII letters, digits and `_` becomes one
-/// `_`, and there is none at either end: `Temp °C` → `Temp_C`. `None` if nothing is left of it.
+/// A method's name made safe: decomposed (NFKD) and stripped of what is not ASCII then, every run of anything but letters and digits
+/// becomes one `_`, and there is none at either end: `Temp °C` → `Temp_C`, `Öl` → `Ol`. `None` if nothing is left of it.
 pub fn method_name(name: &str) -> Option<String> {
     let mut safe = String::with_capacity(name.len());
     let mut run = false;
-    for c in name.nfkd() {
-        if c.is_ascii_alphanumeric() || c == '_' {
-            if run && !safe.is_empty() {
-                safe.push('_');
-            }
-            run = false;
-            safe.push(c);
-        } else if !unicode_normalization::char::is_combining_mark(c) {
+    for c in name.nfkd().filter(char::is_ascii) {
+        if !c.is_ascii_alphanumeric() {
             run = true;
+            continue;
         }
+        if run && !safe.is_empty() {
+            safe.push('_');
+        }
+        run = false;
+        safe.push(c);
     }
-    let trimmed = safe.trim_matches('_');
-    (!trimmed.is_empty()).then(|| trimmed.to_owned())
+    (!safe.is_empty()).then_some(safe)
 }
 
 #[cfg(test)]

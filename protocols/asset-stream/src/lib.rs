@@ -29,6 +29,7 @@ pub mod facts;
 mod gap;
 pub mod headers;
 mod sample;
+pub mod serving;
 pub mod subject;
 mod timestamp;
 pub mod topics;

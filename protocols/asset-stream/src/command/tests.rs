@@ -50,6 +50,8 @@ fn a_command_is_an_event_of_its_target() {
     let event = Event::decode(&json).expect("an event");
     assert_eq!((&*event.id, &*event.tag, event.kind.as_str()), ("Move_Axis_CMD", "Method.Command", "OpenFactory"));
     assert_eq!(Command::from_event(&event).expect("a command"), ("Move_Axis".to_owned(), command));
+    let announced = Event { value: "".into(), ..event };
+    assert!(matches!(Command::from_event(&announced), Err(NotACommand::Announcement)));
     assert_eq!((method_of("Move_CMD"), method_of("_CMD"), method_of("temp")), (Some("Move"), None, None));
 }
 
@@ -59,9 +61,10 @@ fn method_names_are_made_safe() {
         ("Temp °C", Some("Temp_C")),
         ("MoveAxis", Some("MoveAxis")),
         ("  Start -- now!", Some("Start_now")),
-        ("Café Größe", Some("Cafe_Gro_e")),
+        ("Öl Pumpe Start!", Some("Ol_Pumpe_Start")),
+        ("Größe", Some("Groe")),
         ("ﬁx ²", Some("fix_2")),
-        ("a__b", Some("a__b")),
+        ("a__b_-c", Some("a_b_c")),
         ("_x_", Some("x")),
         ("温度", None),
         ("", None),
