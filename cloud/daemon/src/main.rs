@@ -1,2 +1,74 @@
-//! .
-fn main() {}
+//! `openfactory-cloud`: the services beside Kafka, one subcommand each.
+//!
+//! Purpose: reads the config, wires a service up, starts and stops it in order. What the services do is written in their own crates.
+//!
+//! Promises: a bad config is told completely, with file, line and key, and exits with 78 before anything is started; a stop waits a few
+//! seconds for answers that are under way, and never for a network to come back.
+//!
+//! Non-goals: forwarding itself (`cloud/forwarder`).
+
+mod cli;
+mod config;
+mod services;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command};
+use crate::config::{Config, Service};
+
+/// sysexits' EX_CONFIG: the unit does not restart on it.
+const BAD_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    service::tls::install_ring();
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Forward => start(&cli, Service::Forward),
+        Command::Route => start(&cli, Service::Route),
+        Command::CheckConfig => check(&cli),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "openfactory-cloud", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn start(cli: &Cli, wanted: Service) -> ExitCode {
+    let config = match Config::load(&cli.config, &[wanted]) {
+        Ok(config) => config,
+        Err(problems) => return refuse(&problems),
+    };
+    if let Err(error) = service::logging::init(config.log_filter.as_deref()) {
+        eprintln!("openfactory-cloud: {:#}", anyhow::Error::new(error));
+        return ExitCode::from(BAD_CONFIG);
+    }
+    match services::run(config, wanted) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            let is_config = error.downcast_ref::<cloud_forwarder::Error>().is_some_and(|error| !error.is_transient());
+            if is_config { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn check(cli: &Cli) -> ExitCode {
+    match Config::load(&cli.config, &[Service::Forward, Service::Route]) {
+        Ok(config) => {
+            print!("{}", config.summary());
+            ExitCode::SUCCESS
+        }
+        Err(problems) => refuse(&problems),
+    }
+}
+
+fn refuse(problems: &[service::config::Problem]) -> ExitCode {
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+    let plural = if problems.len() == 1 { "problem" } else { "problems" };
+    eprintln!("openfactory-cloud: {} {plural} in the config", problems.len());
+    ExitCode::from(BAD_CONFIG)
+}

@@ -1,0 +1,153 @@
+//! `cloud.toml`: what it says. The file is explained by config/cloud.toml.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use cloud_forwarder::config::{Cluster, Forward, SubjectForm, add_clusters_from_environment, cluster_problems};
+use cloud_forwarder::router;
+use serde::Deserialize;
+use service::config::Problem;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// What to log, e.g. `info` or `debug`.
+    pub(crate) log_filter: Option<String>,
+    /// How to reach Kafka; the router does without.
+    pub(crate) kafka: Option<service::kafka::Config>,
+    /// The NATS clusters by name.
+    #[serde(default)]
+    pub(crate) nats: BTreeMap<String, Cluster>,
+    /// The forwarder.
+    #[serde(default)]
+    pub(crate) forward: Forward,
+    /// The router.
+    #[serde(default)]
+    pub(crate) route: router::Config,
+}
+
+/// What a config is checked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// The forwarder.
+    Forward,
+    /// The router.
+    Route,
+}
+
+impl Config {
+    /// Reads the file and the environment; all that is wrong for these services is told.
+    pub(crate) fn load(file: &Path, services: &[Service]) -> Result<Self, Vec<Problem>> {
+        Self::load_with(file, services, std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
+    }
+
+    fn load_with(file: &Path, services: &[Service], environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Problem>> {
+        let mut config: Self = service::config::load(file)?;
+        add_clusters_from_environment(&mut config.nats, environment);
+        let folder = file.parent().unwrap_or(Path::new("."));
+        for cluster in config.nats.values_mut() {
+            cluster.resolve_paths(folder);
+        }
+        let mut problems = cluster_problems(&config.nats);
+        if services.contains(&Service::Forward) {
+            problems.extend(config.forward.problems());
+            match config.kafka.as_ref().map(service::kafka::Config::client) {
+                None => problems.push(("kafka".into(), "missing: the forwarder needs [kafka] with brokers".into())),
+                Some(Err(error)) => problems.push(("kafka".into(), format!("{:#}", anyhow::Error::new(error)))),
+                Some(Ok(_)) => {}
+            }
+        }
+        if problems.is_empty() {
+            return Ok(config);
+        }
+        let problem = |(key, message)| Problem { file: file.to_owned(), line: 0, column: 0, key, message };
+        Err(problems.into_iter().map(problem).collect())
+    }
+
+    /// What a valid config means, for the person who wrote it.
+    pub(crate) fn summary(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        for (name, cluster) in &self.nats {
+            let _ = writeln!(text, "NATS cluster {name}: {}", cluster.urls.join(", "));
+        }
+        for (topic, route) in &self.forward.routes {
+            let subject = match (route.subject, route.jetstream) {
+                (SubjectForm::AssetItem, true) => format!("{}.<key>.<ID>, republished as <key>.<ID>", route.prefix),
+                (SubjectForm::AssetItem, false) => "<key>.<ID>".into(),
+                (SubjectForm::Key, _) => format!("{}.<key>", route.prefix),
+            };
+            let how = if route.jetstream { format!("JetStream stream {}", route.stream.name) } else { "plain NATS".into() };
+            let dead = route.dead_letter_topic.as_ref().unwrap_or(&self.forward.dead_letter_topic);
+            let _ = writeln!(text, "topic {topic} -> {how}: {subject}; dead letters to {dead}");
+        }
+        let _ = writeln!(text, "router on {}", self.route.listen);
+        text + "the config is good\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Service};
+    use std::path::Path;
+
+    const BOTH: [Service; 2] = [Service::Forward, Service::Route];
+
+    #[test]
+    fn the_example_config_is_valid_and_states_the_defaults() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/cloud.toml");
+        let config = Config::load_with(&file, &BOTH, []).expect("the example is valid");
+        let defaults = cloud_forwarder::config::Forward::default();
+        assert_eq!(config.forward.routes, defaults.routes);
+        assert_eq!(
+            (config.forward.in_flight, config.forward.in_flight_bytes, config.forward.ack_timeout, config.forward.session_timeout),
+            (defaults.in_flight, defaults.in_flight_bytes, defaults.ack_timeout, defaults.session_timeout)
+        );
+        assert_eq!((config.forward.group, config.forward.dead_letter_topic), (defaults.group, defaults.dead_letter_topic));
+        assert_eq!(config.route, cloud_forwarder::router::Config::default());
+    }
+
+    #[test]
+    fn bad_input_is_told_with_file_line_and_key() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let file = folder.path().join("cloud.toml");
+        let told = |text: &str| -> Vec<String> {
+            std::fs::write(&file, text).expect("temp file");
+            let problems = Config::load_with(&file, &BOTH, []).expect_err("the config is bad");
+            problems.iter().map(|p| p.to_string().replace(&file.display().to_string(), "cloud.toml")).collect()
+        };
+        assert_eq!(
+            told("[forward]\nin_flight = \"many\"\nack_timeout = \"5\"\nin_fligth = 3\n[nats.A]\nurl = \"a\"\n")
+                .iter()
+                .map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(": "))
+                .collect::<Vec<_>>(),
+            [
+                "cloud.toml:2:13: forward.in_flight",
+                "cloud.toml:3:15: forward.ack_timeout",
+                "cloud.toml:4:1: forward.in_fligth",
+                "cloud.toml:5:1: nats.A.urls",
+                "cloud.toml:6:1: nats.A.url",
+            ]
+        );
+        assert_eq!(
+            told("[forward]\nin_flight = 0\n"),
+            [
+                "cloud.toml: nats: no NATS cluster is named: add [nats.NAME] with urls, or set NATS_CLUSTER_NAME",
+                "cloud.toml: forward.in_flight: 0 is not between 1 and 60000",
+                "cloud.toml: kafka: missing: the forwarder needs [kafka] with brokers",
+            ]
+        );
+    }
+
+    #[test]
+    fn clusters_of_the_environment_are_enough() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let file = folder.path().join("cloud.toml");
+        std::fs::write(&file, "").expect("temp file");
+        let environment = [("NATS_CLUSTER_C1".to_owned(), "nats://a:4222,nats://b:4222".to_owned())];
+        let config = Config::load_with(&file, &[Service::Route], environment).expect("valid for the router");
+        assert!(config.summary().starts_with("NATS cluster C1: nats://a:4222, nats://b:4222\n"));
+    }
+}

@@ -1,0 +1,112 @@
+//! Each service as an operator's check list: build, ready, wait, stop.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use cloud_forwarder::{Forwarder, Handle, http, router};
+use service::notify::{self, Progress};
+use service::signals::{Request, Signals};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::{Config, Service};
+
+/// Between two lines in the log that say how it goes.
+const STATUS_LINE: Duration = Duration::from_secs(60);
+
+/// Runs a service until it is asked to stop.
+pub(crate) fn run(config: Config, wanted: Service) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the async runtime cannot be started")?;
+    let result = runtime.block_on(async {
+        match wanted {
+            Service::Forward => forward(config).await,
+            Service::Route => route(config).await,
+        }
+    });
+    // What is still running waits for a network that may be away.
+    runtime.shutdown_background();
+    result
+}
+
+async fn forward(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::install().context("signals cannot be handled")?;
+    let kafka = config.kafka.context("the config has no [kafka] section")?;
+    let listener = match config.forward.status_listen {
+        Some(address) => Some(http::listen("forward.status_listen", address).await?),
+        None => None,
+    };
+    let mut forwarder = Forwarder::start(cloud_forwarder::Config { kafka, clusters: config.nats, forward: config.forward })?;
+    let (handle, stop) = (forwarder.handle(), CancellationToken::new());
+    let _helpers = stop.clone().drop_guard();
+    if let Some(listener) = listener {
+        tokio::spawn(http::serve_status(listener, handle.clone(), stop.clone()));
+    }
+    let turns = handle.clone();
+    let progress = Progress { name: "Kafka consumer", turns: Box::new(move || turns.progress()) };
+    tokio::spawn(notify::watchdog(vec![progress], stop.clone()));
+    tokio::spawn(tell_how_it_goes(handle.clone(), stop.clone()));
+    notify::ready();
+    info!("ready");
+
+    let ended = tokio::select! {
+        ended = forwarder.ended() => Some(ended),
+        () = stop_requested(&mut signals) => None,
+    };
+    notify::stopping();
+    if let Some(ended) = ended {
+        return Ok(ended?);
+    }
+    info!("stopping: waiting for answers that are under way");
+    let in_time = tokio::select! {
+        in_time = forwarder.stop(cloud_forwarder::forward::GRACE) => in_time,
+        () = signals.stop_again() => false,
+    };
+    if !in_time {
+        warn!("stopped without a last commit; what it would have covered is looked up and skipped at the next start");
+    }
+    info!("stopped: {}", handle.status().line());
+    Ok(())
+}
+
+async fn route(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::install().context("signals cannot be handled")?;
+    let listener = http::listen("route.listen", config.route.listen).await?;
+    let address = listener.local_addr().context("the router's address is unknown")?;
+    let stop = CancellationToken::new();
+    // There is no loop that could hang without the whole runtime hanging: the watchdog's own turn is the proof.
+    let turns = std::sync::atomic::AtomicU64::new(0);
+    let progress = Progress { name: "runtime", turns: Box::new(move || turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) };
+    tokio::spawn(notify::watchdog(vec![progress], stop.clone()));
+    let server = router::run(listener, &config.nats, stop.clone());
+    notify::ready();
+    info!(%address, "ready");
+    tokio::select! {
+        ended = server => return Ok(ended?),
+        () = stop_requested(&mut signals) => {}
+    }
+    notify::stopping();
+    stop.cancel();
+    info!("stopped");
+    Ok(())
+}
+
+/// Returns on SIGTERM or SIGINT. There is nothing to read again on SIGHUP: clusters and routes change with a restart.
+async fn stop_requested(signals: &mut Signals) {
+    while signals.next().await == Request::Reload {
+        info!("SIGHUP: the config is read at the start only; restart the service to change it");
+    }
+}
+
+/// A line in the log each minute, and the line that `systemctl status` shows, each few seconds.
+async fn tell_how_it_goes(forwarder: Handle, stop: CancellationToken) {
+    let mut log = tokio::time::interval(STATUS_LINE);
+    log.tick().await;
+    let mut notify = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = notify.tick() => notify::status(&forwarder.status().line()),
+            _ = log.tick() => info!("{}", forwarder.status().line()),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Where records go that cannot be forwarded: a topic of its own, so that the flow goes on and nothing is lost.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use crate::Error;
+use crate::record::Record;
+
+/// Header: the topic where the record stands.
+pub const TOPIC: &str = "of-dead-topic";
+/// Header: its partition.
+pub const PARTITION: &str = "of-dead-partition";
+/// Header: its offset.
+pub const OFFSET: &str = "of-dead-offset";
+/// Header: why it could not be forwarded, in plain words.
+pub const REASON: &str = "of-dead-reason";
+
+/// Writes dead letters, durably.
+#[derive(Clone)]
+pub(crate) struct DeadLetters {
+    producer: FutureProducer,
+}
+
+impl DeadLetters {
+    pub(crate) fn new(kafka: &service::kafka::Config) -> Result<Self, Error> {
+        let mut config = kafka.client().map_err(Error::KafkaConfig)?;
+        config
+            .set("client.id", "openfactory-forwarder-dead-letters")
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // Kafka's absence is waited out here, not answered with an error.
+            .set("message.timeout.ms", "0")
+            .set("queue.buffering.max.kbytes", "65536")
+            .set("linger.ms", "5");
+        kafka.apply_overrides(&mut config);
+        let producer = config.create().map_err(|source| Error::KafkaClient { client: "producer of dead letters", source })?;
+        Ok(Self { producer })
+    }
+
+    /// Hands the record over; resolves when Kafka holds it on all replicas in sync.
+    pub(crate) fn write(&self, topic: &str, record: &Record, reason: &str) -> BoxFuture<'static, Result<(), KafkaError>> {
+        let (partition, offset) = (record.partition.to_string(), record.offset.to_string());
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 4);
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header { key, value: value.as_deref() });
+        }
+        for (key, value) in [(TOPIC, &*record.topic), (PARTITION, &*partition), (OFFSET, &*offset), (REASON, reason)] {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        let mut letter: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
+        letter.key = record.key.as_deref();
+        letter.payload = record.value.as_deref();
+        match self.producer.send_result(letter) {
+            Ok(delivery) => delivery
+                .map_err(|_| KafkaError::Canceled)
+                .and_then(|delivered| async { delivered.map(drop).map_err(|(error, _)| error) })
+                .boxed(),
+            Err((error, _)) => async move {
+                // The producer's queue is full: the caller tries again after this.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                Err(error)
+            }
+            .boxed(),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A lane into JetStream: many assets at once, each waiting for its last acknowledgement. The rules are those of [`Window`].
+
+use std::time::{Duration, Instant};
+
+use async_nats::{Message, StatusCode, jetstream};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use serde::Deserialize;
+use tracing::debug;
+
+use crate::lane::{Lane, Left, Outcome};
+use crate::link::{Link, NotSent};
+use crate::message::Outgoing;
+use crate::status::Counters;
+use crate::stream;
+use crate::window::{Limits, Step, Window};
+
+/// After a refusal nothing is published for this long, doubled with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// JetStream's error: the message is larger than the stream's max_msg_size.
+const MESSAGE_TOO_LARGE: u64 = 10054;
+/// JetStream's error: the headers are larger than it can store.
+const HEADERS_TOO_LARGE: u64 = 10097;
+
+/// What a lane remembers between two connections.
+pub(crate) struct Work {
+    window: Window<Outgoing>,
+    pause: Pause,
+}
+
+/// Publishing stands still after a refusal.
+#[derive(Default)]
+struct Pause {
+    until: Option<Instant>,
+    next: Duration,
+}
+
+/// The answer to a publish.
+#[derive(Deserialize)]
+struct Ack {
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<Refusal>,
+    seq: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+type Lookup = BoxFuture<'static, (i64, String, Result<Option<String>, String>)>;
+
+impl Work {
+    pub(crate) fn new(lane: &Lane) -> Self {
+        let limits = Limits { in_flight: lane.in_flight, patience: lane.ack_timeout };
+        Self { window: Window::new(limits), pause: Pause::default() }
+    }
+
+    /// Publishes over this link until it breaks or the lane stops.
+    pub(crate) async fn run(&mut self, lane: &mut Lane, link: &mut Link) -> Left {
+        let mut lookups: FuturesUnordered<Lookup> = FuturesUnordered::new();
+        let (mut outcomes, mut arrived) = (Vec::new(), Vec::new());
+        let mut deadline: Option<tokio::time::Instant> = None;
+        let left = loop {
+            let now = Instant::now();
+            if self.window.expire(now) > 0 {
+                Counters::add(&lane.board.counters.retries, 1);
+                let complaint = link.take_complaint().map_or(String::new(), |text| format!("; the server says: {text}"));
+                lane.waiting(format!("JetStream has not answered within {:?}{complaint}", lane.ack_timeout));
+            }
+            if deadline.is_some() && self.window.under_way() == 0 {
+                break Left::Stopped;
+            }
+            if deadline.is_none()
+                && self.pause.is_over(now)
+                && let Err(left) = self.send(lane, link, &mut lookups, &mut outcomes).await
+            {
+                break left;
+            }
+            lane.report(&mut outcomes).await;
+            let wake = [self.window.next_expiry(), self.pause.until].into_iter().flatten().min();
+            tokio::select! {
+                biased;
+                () = lane.stop.cancelled(), if deadline.is_none() => deadline = Some(Lane::deadline()),
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => break Left::Stopped,
+                answer = link.answer() => {
+                    let Some((token, message)) = answer else { break Left::Broken("the connection broke".into()) };
+                    self.answered(lane, token, &message, &mut outcomes);
+                    while let Some((token, message)) = link.waiting_answer() {
+                        self.answered(lane, token, &message, &mut outcomes);
+                    }
+                }
+                Some((offset, id, told)) = lookups.next(), if !lookups.is_empty() => self.looked_up(lane, offset, &id, told, &mut outcomes),
+                count = lane.input.recv_many(&mut arrived, 64), if deadline.is_none() => {
+                    if count == 0 {
+                        deadline = Some(Lane::deadline());
+                    }
+                    arrived.drain(..).flatten().for_each(|outgoing| self.window.push(outgoing));
+                }
+                () = sleep_until(wake), if wake.is_some() => {}
+            }
+        };
+        self.window.connection_lost();
+        self.pause = Pause::default();
+        lane.report(&mut outcomes).await;
+        left
+    }
+
+    /// Sends everything that may go now.
+    async fn send(
+        &mut self,
+        lane: &Lane,
+        link: &Link,
+        lookups: &mut FuturesUnordered<Lookup>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), Left> {
+        let now = Instant::now();
+        while let Some(step) = self.window.next(now) {
+            match step {
+                Step::LookUp(outgoing) => {
+                    let (offset, id, subject) = (outgoing.record.offset, outgoing.id.clone(), outgoing.subject.clone());
+                    let (context, stream) = (jetstream::new(link.client().clone()), lane.route.stream.name.clone());
+                    lookups.push(Box::pin(async move { (offset, id, stream::last_message_id(context, stream, subject).await) }));
+                }
+                Step::Publish(outgoing) => {
+                    let offset = outgoing.record.offset;
+                    let (subject, headers, payload) = (outgoing.subject.clone(), outgoing.headers(), outgoing.payload.clone());
+                    match link.publish(subject, headers, payload, offset.unsigned_abs()).await {
+                        Ok(()) => {}
+                        Err(NotSent::Never(reason)) => {
+                            outcomes.extend(self.window.finished(offset).map(|outgoing| Outcome::Impossible(outgoing, reason)));
+                        }
+                        Err(NotSent::Broken) => return Err(Left::Broken("the connection broke".into())),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, lane: &Lane, token: u64, message: &Message, outcomes: &mut Vec<Outcome>) {
+        let Ok(offset) = i64::try_from(token) else { return };
+        if message.status == Some(StatusCode::NO_RESPONDERS) {
+            let stream = &lane.route.stream.name;
+            return self.refused(lane, offset, format!("no stream takes the message: is JetStream up, and the stream {stream} there?"));
+        }
+        let ack: Ack = match serde_json::from_slice(&message.payload) {
+            Ok(ack) => ack,
+            // Something that is no stream listens on the subject and replies: not an acknowledgement.
+            Err(error) => return self.refused(lane, offset, format!("the answer is none of JetStream's: {error}")),
+        };
+        match ack {
+            Ack { error: Some(Refusal { err_code: MESSAGE_TOO_LARGE | HEADERS_TOO_LARGE, description }), .. } => {
+                let reason = format!("the stream {} refuses it for good: {description}", lane.route.stream.name);
+                outcomes.extend(self.window.finished(offset).map(|outgoing| Outcome::Impossible(outgoing, reason)));
+            }
+            Ack { error: Some(refusal), .. } => {
+                self.refused(lane, offset, format!("JetStream refuses: {} ({})", refusal.description, refusal.err_code));
+            }
+            Ack { seq: None, .. } => self.refused(lane, offset, "the answer is none of JetStream's".into()),
+            Ack { duplicate, .. } => {
+                self.recovered(lane);
+                let outcome = if duplicate { Outcome::Duplicate } else { Outcome::Forwarded };
+                outcomes.extend(self.window.finished(offset).map(outcome));
+            }
+        }
+    }
+
+    fn looked_up(&mut self, lane: &Lane, offset: i64, id: &str, told: Result<Option<String>, String>, outcomes: &mut Vec<Outcome>) {
+        match told {
+            Ok(Some(last)) if stream::covers(&last, id) => {
+                debug!(id, last, "stands in the stream already");
+                self.recovered(lane);
+                outcomes.extend(self.window.finished(offset).map(Outcome::Duplicate));
+            }
+            Ok(_) => self.window.absent(offset),
+            Err(reason) => {
+                self.window.unknown(offset);
+                self.hold(lane, format!("JetStream does not tell what the stream {} holds: {reason}", lane.route.stream.name));
+            }
+        }
+    }
+
+    fn refused(&mut self, lane: &Lane, offset: i64, reason: String) {
+        self.window.refused(offset);
+        self.hold(lane, reason);
+    }
+
+    fn hold(&mut self, lane: &Lane, reason: String) {
+        Counters::add(&lane.board.counters.retries, 1);
+        if self.pause.until.is_none() {
+            self.pause.begin(Instant::now());
+        }
+        lane.waiting(reason);
+    }
+
+    fn recovered(&mut self, lane: &Lane) {
+        self.pause.next = Duration::ZERO;
+        lane.up();
+    }
+}
+
+impl Pause {
+    fn begin(&mut self, now: Instant) {
+        self.next = (self.next * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        self.until = Some(now + self.next);
+    }
+
+    fn is_over(&mut self, now: Instant) -> bool {
+        if self.until.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.until = None;
+        true
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
+    }
+}

@@ -1,0 +1,162 @@
+//! One connection to a NATS server, which is never repaired: when it breaks, it is thrown away and a new one is made.
+//!
+//! The library would reconnect by itself and then send what still waits in its queues, although what it wrote just before was lost: later
+//! messages would overtake earlier ones. So its reconnecting is turned off, and what is sent on a link is a prefix of what was handed to it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::client::{PublishError, PublishErrorKind};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Subscriber};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+
+use crate::config::Cluster;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A half-open connection is noticed after two to three of these.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// An address that can never be connected to: where the library is sent to when it wants to reconnect.
+const NOWHERE: &str = "nats://127.0.0.1:0";
+/// Answers that wait to be read; more than can be under way, so the library never has to drop one.
+const ANSWERS: usize = 65_536;
+
+/// A connection with an inbox for answers.
+pub(crate) struct Link {
+    client: Client,
+    answers: Subscriber,
+    inbox: String,
+    /// What the server complained about last, e.g. a missing permission: such a message gets no answer.
+    complaint: Arc<Mutex<Option<String>>>,
+}
+
+/// A message that was not sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotSent {
+    /// This server never takes it.
+    Never(String),
+    /// The link is broken.
+    Broken,
+}
+
+impl Link {
+    /// Connects to one server. The error is a sentence for people.
+    pub(crate) async fn connect(url: &str, cluster: &Cluster, name: &str) -> Result<Self, String> {
+        let complaint = Arc::new(Mutex::new(None));
+        let options = options(cluster, name, complaint.clone()).await?;
+        let client = options.connect(url).await.map_err(|error| format!("{url} does not answer: {}", chain(&error)))?;
+        let broken = |what: &str| format!("{url}: the connection broke {what}");
+        client.set_server_pool(NOWHERE).await.map_err(|_| broken("at once"))?;
+        let inbox = client.new_inbox();
+        let answers = client.subscribe(format!("{inbox}.*")).await.map_err(|_| broken("at once"))?;
+        Ok(Self { client, answers, inbox, complaint })
+    }
+
+    /// Publishes; the answer comes to [`Self::answer`] with the token. Cancelled calls may or may not have sent it.
+    pub(crate) async fn publish(&self, subject: String, headers: HeaderMap, payload: Bytes, token: u64) -> Result<(), NotSent> {
+        let reply = format!("{}.{token}", self.inbox);
+        self.client.publish_with_reply_and_headers(subject, reply, headers, payload).await.map_err(|error| not_sent(&error))
+    }
+
+    /// Publishes without asking for an answer.
+    pub(crate) async fn publish_plain(&self, subject: String, headers: HeaderMap, payload: Bytes) -> Result<(), NotSent> {
+        self.client.publish_with_headers(subject, headers, payload).await.map_err(|error| not_sent(&error))
+    }
+
+    /// Sends ourselves a message: when it is back, the server has handled everything that was published before it.
+    pub(crate) async fn echo(&self, token: u64) -> Result<(), NotSent> {
+        self.client.publish(format!("{}.{token}", self.inbox), Bytes::new()).await.map_err(|error| not_sent(&error))
+    }
+
+    /// The next answer with its token; `None` when the link is broken. Cancel safe.
+    pub(crate) async fn answer(&mut self) -> Option<(u64, Message)> {
+        loop {
+            let message = self.answers.next().await?;
+            if let Some(token) = token(&message) {
+                return Some((token, message));
+            }
+        }
+    }
+
+    /// An answer that is there already.
+    pub(crate) fn waiting_answer(&mut self) -> Option<(u64, Message)> {
+        self.answer().now_or_never().flatten()
+    }
+
+    /// The client, for requests of the JetStream API.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What the server complained about since the last call.
+    pub(crate) fn take_complaint(&self) -> Option<String> {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+fn token(message: &Message) -> Option<u64> {
+    message.subject.rsplit('.').next()?.parse().ok()
+}
+
+fn not_sent(error: &PublishError) -> NotSent {
+    match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => NotSent::Never(format!("larger than the NATS server's max_payload: {}", chain(error))),
+        PublishErrorKind::InvalidSubject => NotSent::Never(format!("no valid NATS subject: {}", chain(error))),
+        PublishErrorKind::Send => NotSent::Broken,
+    }
+}
+
+async fn options(cluster: &Cluster, name: &str, complaint: Arc<Mutex<Option<String>>>) -> Result<ConnectOptions, String> {
+    let secret = async |file: &std::path::Path| match tokio::fs::read_to_string(file).await {
+        Ok(text) => Ok(text),
+        Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
+    };
+    let mut options = ConnectOptions::new()
+        .name(name)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .ping_interval(PING_INTERVAL)
+        .subscription_capacity(ANSWERS)
+        .ignore_discovered_servers()
+        .max_reconnects(1)
+        .reconnect_delay_callback(|_| Duration::ZERO)
+        .event_callback(move |event| {
+            let complaint = complaint.clone();
+            async move {
+                if let Event::ServerError(error) = event {
+                    *complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                }
+            }
+        });
+    if let Some(file) = &cluster.credentials_file {
+        options =
+            options.credentials(&secret(file).await?).map_err(|error| format!("{} is no credentials file: {error}", file.display()))?;
+    }
+    if let (Some(user), Some(file)) = (&cluster.user, &cluster.password_file) {
+        options = options.user_and_password(user.clone(), secret(file).await?.trim_end().to_owned());
+    }
+    if let Some(file) = &cluster.token_file {
+        options = options.token(secret(file).await?.trim_end().to_owned());
+    }
+    if let Some(ca) = &cluster.ca {
+        options = options.add_root_certificates(ca.clone()).require_tls(true);
+    }
+    if let (Some(certificate), Some(key)) = (&cluster.certificate, &cluster.key) {
+        options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+    }
+    Ok(options)
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Some errors print their cause themselves.
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

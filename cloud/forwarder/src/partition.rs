@@ -1,0 +1,257 @@
+//! One partition at work: records in, messages out to the lanes, and the prefix of what is done.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use asset_stream::Timestamp;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::budget::{Budget, Held};
+use crate::config::{Cluster, Forward, Route};
+use crate::dead_letters::DeadLetters;
+use crate::lane::{Lane, Outcome};
+use crate::link::chain;
+use crate::message::{self, Outgoing};
+use crate::prefix::Prefix;
+use crate::record::Record;
+use crate::repeats::Repeats;
+use crate::ring::Ring;
+use crate::status::{Board, Counters, LaneName};
+
+/// Assets in one generation of the memory of repeats.
+const REMEMBERED: usize = 50_000;
+/// Between two tries to write a dead letter.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long a stopping partition waits for dead letters under way.
+const LAST_BURIALS: Duration = Duration::from_secs(1);
+
+/// What all partitions share.
+pub(crate) struct Setup {
+    pub(crate) forward: Forward,
+    pub(crate) clusters: BTreeMap<String, Arc<Cluster>>,
+    pub(crate) ring: Ring,
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) board: Arc<Board>,
+}
+
+/// What a partition's task and the Kafka thread both see.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Next offset to be committed; negative until the first record is done.
+    position: AtomicI64,
+    pub(crate) budget: Budget,
+    ended: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new(forward: &Forward) -> Self {
+        let bytes = usize::try_from(forward.in_flight_bytes).unwrap_or(usize::MAX);
+        Self {
+            position: AtomicI64::new(-1),
+            budget: Budget::new(Held { records: forward.in_flight, bytes }),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// The offset to be committed.
+    pub(crate) fn position(&self) -> Option<i64> {
+        Some(self.position.load(Ordering::Acquire)).filter(|position| *position >= 0)
+    }
+
+    /// `true` when the task is gone and [`Self::position`] is final.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+type Burial = BoxFuture<'static, i64>;
+
+/// The task of one partition.
+pub(crate) struct Partition {
+    topic: Arc<str>,
+    route: Arc<Route>,
+    setup: Arc<Setup>,
+    shared: Arc<Shared>,
+    prefix: Prefix,
+    repeats: Repeats,
+    /// What a record costs of the budget, until it is done.
+    costs: HashMap<i64, usize>,
+    /// By the cluster's index on the ring.
+    lanes: Vec<mpsc::Sender<Vec<Outgoing>>>,
+    burials: FuturesUnordered<Burial>,
+}
+
+impl Partition {
+    /// Starts the task. It ends when `records` is closed or `stop` is cancelled, after a last wait for answers under way.
+    pub(crate) fn start(
+        setup: Arc<Setup>,
+        topic: Arc<str>,
+        number: i32,
+        route: Arc<Route>,
+        records: mpsc::Receiver<Vec<Record>>,
+        shared: Arc<Shared>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        // Every record of the budget fits into these channels, so neither side ever waits for the other in a circle.
+        let capacity = setup.forward.in_flight + 1;
+        let (outcomes, done) = mpsc::channel(capacity);
+        let (mut lanes, mut tasks) = (Vec::new(), JoinSet::new());
+        for name in setup.ring.clusters() {
+            let (sender, input) = mpsc::channel(capacity);
+            lanes.push(sender);
+            let lane = Lane {
+                name: LaneName { cluster: name.clone(), topic: topic.to_string(), partition: number },
+                cluster: setup.clusters.get(name).cloned().unwrap_or_default(),
+                route: route.clone(),
+                in_flight: setup.forward.in_flight,
+                ack_timeout: setup.forward.ack_timeout,
+                board: setup.board.clone(),
+                input,
+                outcomes: outcomes.clone(),
+                stop: stop.clone(),
+            };
+            tasks.spawn(lane.run());
+        }
+        let partition = Self {
+            topic,
+            route,
+            setup,
+            shared,
+            prefix: Prefix::default(),
+            repeats: Repeats::new(REMEMBERED),
+            costs: HashMap::new(),
+            lanes,
+            burials: FuturesUnordered::new(),
+        };
+        partition.run(records, done, tasks, stop)
+    }
+
+    async fn run(
+        mut self,
+        mut records: mpsc::Receiver<Vec<Record>>,
+        mut done: mpsc::Receiver<Vec<Outcome>>,
+        mut tasks: JoinSet<()>,
+        stop: CancellationToken,
+    ) {
+        let (mut arrived, mut finished) = (Vec::new(), Vec::new());
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                // What is done goes first, so that memory is given back before more is taken.
+                count = done.recv_many(&mut finished, 64) => {
+                    if count == 0 {
+                        break;
+                    }
+                    finished.drain(..).flatten().for_each(|outcome| self.outcome(outcome));
+                }
+                Some(offset) = self.burials.next(), if !self.burials.is_empty() => self.buried(offset),
+                count = records.recv_many(&mut arrived, 8) => {
+                    if count == 0 {
+                        break;
+                    }
+                    for batch in arrived.drain(..) {
+                        self.dispatch(batch).await;
+                    }
+                }
+            }
+        }
+        stop.cancel();
+        self.lanes.clear();
+        // The lanes end within their own deadline; what they still hear of counts.
+        while tasks.join_next().await.is_some() {}
+        while let Ok(outcomes) = done.try_recv() {
+            outcomes.into_iter().for_each(|outcome| self.outcome(outcome));
+        }
+        let last_burials = async {
+            while let Some(offset) = self.burials.next().await {
+                self.buried(offset);
+            }
+        };
+        tokio::time::timeout(LAST_BURIALS, last_burials).await.ok();
+        self.shared.ended.store(true, Ordering::Release);
+    }
+
+    async fn dispatch(&mut self, batch: Vec<Record>) {
+        let now = Timestamp::now();
+        let mut bundles: Vec<Vec<Outgoing>> = self.lanes.iter().map(|_| Vec::new()).collect();
+        let count = batch.len();
+        for record in batch {
+            self.prefix.begin(record.offset);
+            self.costs.insert(record.offset, record.cost());
+            let record = Arc::new(record);
+            match message::outgoing(&record, &self.route, now) {
+                Err(reason) => self.bury(record, reason),
+                Ok(outgoing) if self.is_repeat(&outgoing) => {
+                    Counters::add(&self.setup.board.counters.duplicates, 1);
+                    self.done(record.offset);
+                }
+                Ok(outgoing) => bundles[self.setup.ring.index(&outgoing.asset)].push(outgoing),
+            }
+        }
+        Counters::add(&self.setup.board.counters.read, count);
+        for (lane, bundle) in self.lanes.iter().zip(bundles) {
+            if !bundle.is_empty() {
+                // A lane ends only after this task asked it to.
+                lane.send(bundle).await.ok();
+            }
+        }
+    }
+
+    fn is_repeat(&mut self, outgoing: &Outgoing) -> bool {
+        outgoing.origin.as_ref().is_some_and(|origin| self.repeats.is_repeat(&origin.edge, &outgoing.asset, origin.asset_sequence))
+    }
+
+    fn outcome(&mut self, outcome: Outcome) {
+        let counters = &self.setup.board.counters;
+        match outcome {
+            Outcome::Forwarded(outgoing) => {
+                Counters::add(&counters.forwarded, 1);
+                self.done(outgoing.record.offset);
+            }
+            Outcome::Duplicate(outgoing) => {
+                Counters::add(&counters.duplicates, 1);
+                self.done(outgoing.record.offset);
+            }
+            Outcome::Impossible(outgoing, reason) => self.bury(outgoing.record, reason),
+        }
+    }
+
+    /// Puts a record among the dead letters; it is done when Kafka holds it there.
+    fn bury(&mut self, record: Arc<Record>, reason: String) {
+        let topic = self.route.dead_letter_topic.as_ref().unwrap_or(&self.setup.forward.dead_letter_topic).clone();
+        warn!(topic = %self.topic, partition = record.partition, offset = record.offset, %reason, dead_letters = %topic, "not forwarded");
+        let letters = self.setup.dead_letters.clone();
+        self.burials.push(Box::pin(async move {
+            while let Err(error) = letters.write(&topic, &record, &reason).await {
+                info!(topic, error = %chain(&error), "the dead letter could not be written; trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+            record.offset
+        }));
+    }
+
+    fn buried(&mut self, offset: i64) {
+        Counters::add(&self.setup.board.counters.dead_letters, 1);
+        self.done(offset);
+    }
+
+    fn done(&mut self, offset: i64) {
+        if !self.prefix.done(offset) {
+            return;
+        }
+        if let Some(position) = self.prefix.position() {
+            self.shared.position.store(position, Ordering::Release);
+        }
+        let bytes = self.costs.remove(&offset).unwrap_or(0);
+        self.shared.budget.give(Held { records: 1, bytes });
+    }
+}

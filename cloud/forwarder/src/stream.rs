@@ -1,0 +1,114 @@
+//! The JetStream stream of a route: made if it is missing, looked at if it is there.
+
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, Republish, RetentionPolicy, StorageType};
+use async_nats::jetstream::{self, Context};
+use tracing::{info, warn};
+
+use crate::config::{Create, Route, SubjectForm};
+use crate::link::chain;
+
+/// The subjects of a route's stream.
+fn subjects(route: &Route) -> String {
+    match route.subject {
+        SubjectForm::AssetItem => format!("{}.*.*", route.prefix),
+        SubjectForm::Key => format!("{}.*", route.prefix),
+    }
+}
+
+/// What plain subscribers see: the contract's subjects. Only what carries an asset and an ID has such a subject.
+fn republish(route: &Route) -> Option<Republish> {
+    (route.subject == SubjectForm::AssetItem).then(|| Republish {
+        source: subjects(route),
+        destination: "{{wildcard(1)}}.{{wildcard(2)}}".into(),
+        headers_only: false,
+    })
+}
+
+fn config(route: &Route) -> Config {
+    let stream = &route.stream;
+    Config {
+        name: stream.name.clone(),
+        description: Some("Events forwarded from Kafka".into()),
+        subjects: vec![subjects(route)],
+        republish: republish(route),
+        retention: RetentionPolicy::Limits,
+        // What is old goes; what is new is never refused because of a limit.
+        discard: DiscardPolicy::Old,
+        max_age: stream.max_age,
+        max_bytes: i64::try_from(stream.max_bytes).unwrap_or(i64::MAX),
+        duplicate_window: stream.duplicate_window,
+        storage: StorageType::File,
+        num_replicas: stream.replicas,
+        allow_direct: true,
+        ..Config::default()
+    }
+}
+
+/// Makes sure that the stream is there. The error is a sentence for people, and all of them are worth another try.
+pub(crate) async fn ensure(context: &Context, route: &Route) -> Result<(), String> {
+    let name = &route.stream.name;
+    let stream = match context.get_stream(name).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            let missing = matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND);
+            if !missing {
+                return Err(format!("JetStream does not tell about the stream {name}: {}", chain(&error)));
+            }
+            if route.stream.create == Create::Never {
+                return Err(format!("the stream {name} does not exist: create it, or set create = \"if_missing\""));
+            }
+            match context.create_stream(config(route)).await {
+                Ok(_) => info!(stream = %name, subjects = %subjects(route), "stream created"),
+                Err(error) => return Err(format!("the stream {name} cannot be created: {}", chain(&error))),
+            }
+            return Ok(());
+        }
+    };
+    let there = &stream.cached_info().config;
+    if there.no_ack {
+        return Err(format!("the stream {name} has no_ack set, so nothing could be known to stand in it: unset it"));
+    }
+    if let Some(wanted) = republish(route)
+        && there.republish.as_ref().is_none_or(|r| (&r.source, &r.destination) != (&wanted.source, &wanted.destination))
+    {
+        warn!(
+            stream = %name, source = %wanted.source, destination = %wanted.destination,
+            "the stream does not republish: subscribers to <asset>.<ID> get nothing until its RePublish is set"
+        );
+    }
+    Ok(())
+}
+
+/// The message id of the last message on a subject; `None` if there is none.
+pub(crate) async fn last_message_id(context: Context, stream: String, subject: String) -> Result<Option<String>, String> {
+    let stream = context.get_stream_no_info(&stream).await.map_err(|error| chain(&error))?;
+    match stream.get_last_raw_message_by_subject(&subject).await {
+        Ok(message) => Ok(message.headers.get(async_nats::header::NATS_MESSAGE_ID).map(|id| id.as_str().to_owned())),
+        Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+/// Whether the last id on a subject proves that the message with `id` is in the stream. Both forms of an id, `<edge>:<epoch>:<n>` and
+/// `<topic>:<partition>:<offset>`, end with a number that grows along a subject.
+pub(crate) fn covers(last: &str, id: &str) -> bool {
+    let split = |id: &str| id.rsplit_once(':').and_then(|(line, n)| Some((line.to_owned(), n.parse::<u64>().ok()?)));
+    match (split(last), split(id)) {
+        (Some((line, last)), Some((other, n))) => line == other && last >= n,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn an_id_is_covered_by_itself_and_by_later_ones_of_its_line() {
+        assert!(covers("edge:7:5", "edge:7:5") && covers("edge:7:10", "edge:7:9"));
+        for last in ["edge:7:4", "edge:8:9", "other:7:9", "edge", "", "edge:7:x"] {
+            assert!(!covers(last, "edge:7:5"), "{last}");
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The forwarder against a real Kafka and real NATS servers. Needs OPENFACTORY_KAFKA (host:port) and OPENFACTORY_NATS_SERVER (a path).
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use cloud_forwarder::Forwarder;
+use cloud_forwarder::config::Route;
+use cloud_forwarder::ring::Ring;
+use futures::StreamExt;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+
+use support::{Edge, LONG, Nats, STREAM, config, harm, make_topic, route, servers, unique, wait_until};
+
+const GRACE: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_subscriber_gets_what_the_contract_says() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("contract"));
+    make_topic(&kafka, &topic, 3).await;
+    let mut edge = Edge::new(&kafka, &topic);
+    let client = nats.client().await;
+    let mut subscriber = client.subscribe("OPCUA-SENSOR-001.*").await.expect("subscribed");
+    client.flush().await.expect("subscribed");
+    edge.write("OPCUA-SENSOR-001", "temp");
+    edge.flush();
+    let forwarder = Forwarder::start(config(&kafka, &topic, route(), &[("C1", &nats)])).expect("a good config");
+
+    let message = tokio::time::timeout(LONG, subscriber.next()).await.expect("in time").expect("subscribed");
+    assert_eq!(message.subject.as_str(), "OPCUA-SENSOR-001.temp");
+    let payload = String::from_utf8(message.payload.to_vec()).expect("UTF-8");
+    let (before, forwarded) = payload.split_once(r#""asset_forwarder_timestamp":""#).expect("the forwarder's time");
+    assert_eq!(
+        before,
+        concat!(
+            r#"{"VALUE":1,"TAG":"Temperature","TYPE":"Samples","attributes":{"timestamp":"2026-01-27T15:37:03.871Z","#,
+            r#""kafka_timestamp":"2026-01-27T15:37:03.871Z","kafka_timestamp_type":"producer","#
+        )
+    );
+    assert_eq!((forwarded.len(), &forwarded[23..]), (27, r#"Z"}}"#), "{forwarded}");
+    let headers = message.headers.expect("headers");
+    for (name, value) in [
+        ("Nats-Msg-Id", "edge-01:1769528223000:1"),
+        ("of-edge", "edge-01"),
+        ("of-seq", "1769528223000:1"),
+        ("of-asset-seq", "1769528223000:1"),
+        ("Nats-Sequence", "1"),
+        ("Nats-Last-Sequence", "0"),
+    ] {
+        assert_eq!(headers.get(name).map(|value| value.as_str()), Some(value), "{name}");
+    }
+    let status = wait_until("the offset is known", async || forwarder.handle().status(), |s| s.forwarded == 1 && s.lag == 0).await;
+    assert_eq!((status.state, status.duplicates, status.dead_letters), ("forwarding", 0, 0));
+    assert!(forwarder.stop(GRACE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nats_killed_under_load_loses_nothing_and_changes_no_order() {
+    let Some((kafka, program)) = servers() else { return };
+    let (mut nats, topic) = (Nats::start(&program), unique("outage"));
+    make_topic(&kafka, &topic, 3).await;
+    let mut edge = Edge::new(&kafka, &topic);
+    let forwarder = Forwarder::start(config(&kafka, &topic, route(), &[("C1", &nats)])).expect("a good config");
+    let handle = forwarder.handle();
+    let mut written = 0;
+    for round in 1..=4_u64 {
+        for n in 0..10_000 {
+            edge.write(&format!("ASSET-{}", n % 40), ["temp", "speed", "load"][n % 3]);
+        }
+        written += 10_000;
+        // In the middle of it: some are acknowledged, some are under way.
+        let some = (round - 1) * 10_000 + 500;
+        wait_until("some are forwarded", async || handle.status(), |s| s.forwarded + s.duplicates > some).await;
+        nats.kill();
+        wait_until("the outage is seen", async || handle.status(), |s| s.state == "waiting").await;
+        nats.restart();
+        let back = Instant::now();
+        let before = handle.status().forwarded;
+        wait_until("it goes on", async || handle.status(), |s| s.forwarded > before).await;
+        let pause = back.elapsed();
+        println!("went on {pause:?} after the server was back");
+        assert!(pause < Duration::from_secs(2), "it took {pause:?} to go on");
+    }
+    edge.flush();
+    wait_until("all are done", async || handle.status(), |s| s.forwarded + s.duplicates == written && s.lag == 0).await;
+    assert_eq!(harm(&nats.stream(STREAM).await, edge.written()), Vec::<String>::new());
+    assert!(forwarder.stop(GRACE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_nobody_can_take_goes_to_the_dead_letters_and_the_flow_goes_on() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start_with(&program, "max_payload: 4096"), unique("poison"));
+    make_topic(&kafka, &topic, 1).await;
+    make_topic(&kafka, &format!("{topic}-dead"), 1).await;
+    let mut edge = Edge::new(&kafka, &topic);
+    edge.write("PRESS-1", "temp");
+    edge.write_raw(Some("PRESS-1"), b"24.3 C");
+    edge.write_raw(None, br#"{"ID":"temp","VALUE":1,"TYPE":"Samples"}"#);
+    edge.write_raw(Some("PRESS-1"), format!(r#"{{"ID":"log","VALUE":"{}","TYPE":"Events"}}"#, "x".repeat(5000)).as_bytes());
+    edge.write("PRESS-1", "temp");
+    edge.flush();
+    let forwarder = Forwarder::start(config(&kafka, &topic, route(), &[("C1", &nats)])).expect("a good config");
+    let handle = forwarder.handle();
+    wait_until("all are done", async || handle.status(), |s| s.forwarded == 2 && s.dead_letters == 3 && s.lag == 0).await;
+    assert_eq!(harm(&nats.stream(STREAM).await, edge.written()), Vec::<String>::new());
+    assert!(forwarder.stop(GRACE).await);
+
+    let letters: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &kafka)
+        .set("group.id", unique("letters"))
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .expect("a consumer");
+    letters.subscribe(&[&format!("{topic}-dead")]).expect("subscribed");
+    let mut told = Vec::new();
+    let deadline = Instant::now() + LONG;
+    while told.len() < 3 {
+        assert!(Instant::now() < deadline, "three dead letters expected, seen: {told:?}");
+        let Some(letter) = letters.poll(Duration::from_millis(200)) else { continue };
+        let Ok(letter) = letter else { continue };
+        let headers = letter.headers().expect("headers");
+        let header = |name: &str| {
+            let found = headers.iter().find(|h| h.key == name).and_then(|h| h.value).unwrap_or_default();
+            String::from_utf8_lossy(found).into_owned()
+        };
+        assert_eq!((header("of-dead-topic"), header("of-dead-partition")), (topic.clone(), "0".to_owned()));
+        told.push((header("of-dead-offset"), header("of-dead-reason"), letter.payload().map_or(0, <[u8]>::len)));
+    }
+    told.sort();
+    let offsets: Vec<&str> = told.iter().map(|(offset, _, _)| offset.as_str()).collect();
+    assert_eq!(offsets, ["1", "2", "3"], "{told:?}");
+    for ((_, reason, length), (word, expected)) in told.iter().zip([("JSON", 6), ("no key", 40), ("max_payload", 5037)]) {
+        assert!(reason.contains(word) && *length == expected, "{told:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_nats_delivers_in_order_and_counts_only_what_a_round_trip_confirmed() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("plain"));
+    make_topic(&kafka, &topic, 3).await;
+    let mut edge = Edge::new(&kafka, &topic);
+    let client = nats.client().await;
+    let subscriber = client.subscribe("*.temp").await.expect("subscribed");
+    client.flush().await.expect("subscribed");
+    for n in 0..5_000 {
+        edge.write(&format!("ASSET-{}", n % 7), "temp");
+    }
+    edge.flush();
+    let plain = Route { jetstream: false, ..route() };
+    let forwarder = Forwarder::start(config(&kafka, &topic, plain, &[("C1", &nats)])).expect("a good config");
+    let messages: Vec<_> = tokio::time::timeout(LONG, subscriber.take(5_000).collect()).await.expect("in time");
+    assert_eq!(harm(&messages, edge.written()), Vec::<String>::new());
+    let handle = forwarder.handle();
+    wait_until("all are confirmed", async || handle.status(), |s| s.forwarded == 5_000 && s.lag == 0).await;
+    assert!(forwarder.stop(GRACE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_nats_killed_under_load_never_changes_an_order() {
+    let Some((kafka, program)) = servers() else { return };
+    let (mut nats, topic) = (Nats::start(&program), unique("plain-outage"));
+    make_topic(&kafka, &topic, 2).await;
+    let mut edge = Edge::new(&kafka, &topic);
+    let plain = Route { jetstream: false, ..route() };
+    let forwarder = Forwarder::start(config(&kafka, &topic, plain, &[("C1", &nats)])).expect("a good config");
+    let handle = forwarder.handle();
+    let (mut seen, mut written) = (Vec::new(), 0_u64);
+    for _ in 0..3 {
+        let client = nats.client().await;
+        let mut subscriber = client.subscribe("*.temp").await.expect("subscribed");
+        client.flush().await.expect("subscribed");
+        for n in 0..20_000 {
+            edge.write(&format!("ASSET-{}", n % 7), "temp");
+        }
+        written += 20_000;
+        let first = tokio::time::timeout(LONG, subscriber.next()).await.expect("in time").expect("subscribed");
+        seen.push(vec![first]);
+        nats.kill();
+        // What a subscriber got before the server died.
+        while let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(200), subscriber.next()).await {
+            seen.last_mut().expect("one").push(message);
+        }
+        nats.restart();
+    }
+    edge.flush();
+    wait_until("all are confirmed", async || handle.status(), |s| s.forwarded == written && s.lag == 0).await;
+    // Plain NATS keeps nothing for a subscriber that is away; but what one saw, it saw in order, but for stretches that came again.
+    for run in &seen {
+        let mut last = std::collections::BTreeMap::new();
+        for message in run {
+            let header = message.headers.as_ref().and_then(|h| h.get("of-asset-seq")).expect("an event").as_str();
+            let n: u64 = header.rsplit(':').next().expect("a number").parse().expect("a number");
+            let before = last.insert(message.subject.to_string(), n).unwrap_or(n - 1);
+            assert!(n <= before + 1, "{}: {n} after {before}", message.subject);
+        }
+    }
+    assert!(forwarder.stop(GRACE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_clusters_share_the_assets_by_the_ring_and_one_that_is_away_does_not_hold_up_the_other() {
+    let Some((kafka, program)) = servers() else { return };
+    let (one, mut two, topic) = (Nats::start(&program), Nats::start(&program), unique("ring"));
+    make_topic(&kafka, &topic, 2).await;
+    let mut edge = Edge::new(&kafka, &topic);
+    let ring = Ring::new(["C1", "C2"]).expect("clusters");
+    two.kill();
+    let forwarder = Forwarder::start(config(&kafka, &topic, route(), &[("C1", &one), ("C2", &two)])).expect("a good config");
+    let handle = forwarder.handle();
+    for n in 0..4_000 {
+        edge.write(&format!("ASSET-{}", n % 20), "temp");
+    }
+    edge.flush();
+    let mut of = [("C1", edge.written().clone()), ("C2", edge.written().clone())];
+    of.iter_mut().for_each(|(cluster, written)| written.retain(|asset, _| ring.cluster(asset) == *cluster));
+    let first: u64 = of[0].1.values().sum();
+    assert!((200..3_800).contains(&first), "both clusters have assets");
+    let status = wait_until("C1 has its assets", async || handle.status(), |s| s.forwarded == first).await;
+    assert_eq!(status.clusters.iter().map(|c| (c.name.as_str(), c.state)).collect::<Vec<_>>(), [("C1", "up"), ("C2", "waiting")]);
+    two.restart();
+    wait_until("C2 has its assets", async || handle.status(), |s| s.forwarded == 4_000 && s.lag == 0).await;
+    for (nats, (cluster, written)) in [&one, &two].into_iter().zip(&of) {
+        assert_eq!(harm(&nats.stream(STREAM).await, written), Vec::<String>::new(), "{cluster}");
+    }
+    assert!(forwarder.stop(GRACE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_outage_pauses_partitions_and_keeps_the_place_in_the_group() {
+    let Some((kafka, program)) = servers() else { return };
+    let (mut nats, topic) = (Nats::start(&program), unique("pause"));
+    make_topic(&kafka, &topic, 1).await;
+    let mut edge = Edge::new(&kafka, &topic);
+    let mut config = config(&kafka, &topic, route(), &[("C1", &nats)]);
+    config.forward.in_flight = 500;
+    // Shorter than the outage: a consumer that did not poll would be thrown out.
+    config.kafka.overrides.insert("max.poll.interval.ms".into(), "6000".into());
+    let forwarder = Forwarder::start(config).expect("a good config");
+    let handle = forwarder.handle();
+    edge.write("ASSET-0", "temp");
+    wait_until("it works", async || handle.status(), |s| s.forwarded == 1).await;
+    nats.kill();
+    for n in 0..5_000 {
+        edge.write(&format!("ASSET-{}", n % 5), "temp");
+    }
+    edge.flush();
+    wait_until("the partition is paused", async || handle.status(), |s| s.partitions.iter().any(|p| p.paused)).await;
+    let turns = handle.progress();
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let status = handle.status();
+    assert!(handle.progress() > turns + 50, "the Kafka thread stands still");
+    assert!(status.in_flight <= 500 && status.partitions.len() == 1, "{status:?}");
+    nats.restart();
+    wait_until("all are done", async || handle.status(), |s| s.forwarded + s.duplicates == 5_001 && s.lag == 0).await;
+    assert_eq!(harm(&nats.stream(STREAM).await, edge.written()), Vec::<String>::new());
+    assert!(forwarder.stop(GRACE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repeats_in_kafka_and_after_a_restart_are_dropped_even_when_the_stream_forgot_their_ids() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("repeats"));
+    make_topic(&kafka, &topic, 1).await;
+    let mut edge = Edge::new(&kafka, &topic);
+    let mut short = route();
+    short.stream.duplicate_window = Duration::from_millis(100);
+    for _ in 0..2 {
+        for n in 0..300 {
+            let asset = format!("ASSET-{}", n % 3);
+            let (sequence, of_asset) = edge.write(&asset, ["temp", "speed"][n % 2]);
+            if n % 5 == 0 {
+                edge.write_as(&asset, ["temp", "speed"][n % 2], sequence, of_asset);
+            }
+        }
+        edge.flush();
+        // The group starts from the beginning each time: a forwarder that lost its offsets.
+        let mut config = config(&kafka, &topic, short.clone(), &[("C1", &nats)]);
+        config.forward.group = unique("group");
+        let forwarder = Forwarder::start(config).expect("a good config");
+        let handle = forwarder.handle();
+        let total = edge.written().values().sum::<u64>();
+        wait_until("all are done", async || handle.status(), |s| s.forwarded + s.duplicates == total * 6 / 5 && s.lag == 0).await;
+        assert!(forwarder.stop(GRACE).await);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert_eq!(harm(&nats.stream(STREAM).await, edge.written()), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_missing_is_waited_for_and_said() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("missing"));
+    make_topic(&kafka, &topic, 1).await;
+    let mut edge = Edge::new(&kafka, &topic);
+    let mut never = route();
+    never.stream.create = cloud_forwarder::config::Create::Never;
+    let forwarder = Forwarder::start(config(&kafka, &topic, never, &[("C1", &nats)])).expect("a good config");
+    let handle = forwarder.handle();
+    (0..100).for_each(|_| drop(edge.write("ASSET-0", "temp")));
+    edge.flush();
+    let reasons = wait_until("it says what is missing", async || handle.status().reasons, |reasons| !reasons.is_empty()).await;
+    assert!(reasons[0].contains("EVENTS") && reasons[0].contains("create"), "{reasons:?}");
+    let context = async_nats::jetstream::new(nats.client().await);
+    let stream = || async_nats::jetstream::stream::Config { name: STREAM.into(), subjects: vec!["ofa.>".into()], ..Default::default() };
+    context.create_stream(stream()).await.expect("created");
+    wait_until("all are forwarded", async || handle.status(), |s| s.forwarded == 100).await;
+
+    // Deleted while at work: no stream takes the messages.
+    context.delete_stream(STREAM).await.expect("deleted");
+    (0..100).for_each(|_| drop(edge.write("ASSET-0", "temp")));
+    edge.flush();
+    wait_until("it waits", async || handle.status(), |s| s.state == "waiting").await;
+    context.create_stream(stream()).await.expect("created");
+    wait_until("all are forwarded", async || handle.status(), |s| s.forwarded == 200).await;
+    let numbers: Vec<String> = nats
+        .stream(STREAM)
+        .await
+        .iter()
+        .map(|m| m.headers.as_ref().and_then(|h| h.get("of-asset-seq")).expect("an event").as_str().to_owned())
+        .collect();
+    let expected: Vec<String> = (101..=200).map(|n| format!("1769528223000:{n}")).collect();
+    assert_eq!(numbers, expected);
+    assert!(forwarder.stop(GRACE).await);
+}

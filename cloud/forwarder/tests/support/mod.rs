@@ -1,0 +1,296 @@
+//! Real servers and a writer for the tests: Kafka from outside, NATS servers of our own.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_nats::jetstream::{self, consumer::pull::OrderedConfig};
+use cloud_forwarder::config::{Cluster, Forward, Route, Stream};
+use futures::StreamExt;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+
+/// A deadline that a slow machine meets, too.
+pub(crate) const LONG: Duration = Duration::from_secs(90);
+
+/// Where Kafka and the NATS server's program are; `None`, with the reason printed, when the environment does not say.
+pub(crate) fn servers() -> Option<(String, PathBuf)> {
+    service::tls::install_ring();
+    let get = |name: &str| {
+        let value = std::env::var(name).ok();
+        if value.is_none() {
+            println!("skipped: {name} is not set");
+        }
+        value
+    };
+    Some((get("OPENFACTORY_KAFKA")?, get("OPENFACTORY_NATS_SERVER")?.into()))
+}
+
+/// A name that no other test uses.
+pub(crate) fn unique(name: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+    format!("{name}-{now}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Waits for a condition, and says what it saw last if it does not come.
+pub(crate) async fn wait_until<T: std::fmt::Debug>(what: &str, mut look: impl AsyncFnMut() -> T, enough: impl Fn(&T) -> bool) -> T {
+    let deadline = Instant::now() + LONG;
+    loop {
+        let seen = look().await;
+        if enough(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {LONG:?}; last seen: {seen:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A NATS server with JetStream in a folder of its own; killed on drop.
+pub(crate) struct Nats {
+    program: PathBuf,
+    folder: tempfile::TempDir,
+    port: u16,
+    child: Option<Child>,
+    extra: Vec<String>,
+}
+
+impl Nats {
+    pub(crate) fn start(program: &Path) -> Self {
+        Self::start_with(program, "")
+    }
+
+    /// With more lines in its config.
+    pub(crate) fn start_with(program: &Path, config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let file = folder.path().join("nats.conf");
+        std::fs::write(&file, config).expect("temp file");
+        let mut nats = Self { program: program.into(), folder, port: 0, child: None, extra: vec!["-c".into(), file.display().to_string()] };
+        nats.run("-1");
+        nats.port = nats.told_port();
+        nats
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn cluster(&self) -> Cluster {
+        Cluster { urls: vec![self.url()], ..Cluster::default() }
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("our own child");
+            child.wait().expect("our own child");
+        }
+    }
+
+    /// Starts again on the same port, with what its disk holds.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.run(&self.port.to_string());
+        let deadline = Instant::now() + LONG;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < deadline, "nats-server does not listen on {}", self.port);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn run(&mut self, port: &str) {
+        let folder = self.folder.path();
+        let child = Command::new(&self.program)
+            .args(["-a", "127.0.0.1", "-p", port, "-js", "-sd"])
+            .arg(folder.join("store"))
+            .arg("--ports_file_dir")
+            .arg(folder)
+            .args(&self.extra)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nats-server starts");
+        self.child = Some(child);
+    }
+
+    fn told_port(&self) -> u16 {
+        let pid = self.child.as_ref().expect("running").id();
+        let deadline = Instant::now() + LONG;
+        loop {
+            let files = std::fs::read_dir(self.folder.path()).expect("temp folder").flatten();
+            let told = files.filter(|file| file.file_name().to_string_lossy().ends_with(&format!("_{pid}.ports"))).find_map(|file| {
+                let json: serde_json::Value = serde_json::from_slice(&std::fs::read(file.path()).ok()?).ok()?;
+                json["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
+            });
+            if let Some(port) = told {
+                return port;
+            }
+            assert!(Instant::now() < deadline, "nats-server does not tell its port");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) async fn client(&self) -> async_nats::Client {
+        async_nats::connect(self.url()).await.expect("nats-server answers")
+    }
+
+    /// Every message of a stream, in its order; empty if there is none.
+    pub(crate) async fn stream(&self, name: &str) -> Vec<async_nats::Message> {
+        let context = jetstream::new(self.client().await);
+        let Ok(mut stream) = context.get_stream(name).await else { return Vec::new() };
+        let count = stream.info().await.expect("stream info").state.messages;
+        if count == 0 {
+            return Vec::new();
+        }
+        let consumer = stream.create_consumer(OrderedConfig::default()).await.expect("a consumer");
+        let messages = consumer.messages().await.expect("messages");
+        let all: Vec<_> = messages.take(usize::try_from(count).expect("fits")).map(|m| m.expect("a message").message).collect().await;
+        all
+    }
+
+    /// How many messages a stream holds.
+    pub(crate) async fn count(&self, name: &str) -> u64 {
+        let context = jetstream::new(self.client().await);
+        match context.get_stream(name).await {
+            Ok(stream) => stream.cached_info().state.messages,
+            Err(_) => 0,
+        }
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Writes events as an edge does.
+pub(crate) struct Edge {
+    producer: ThreadedProducer<DefaultProducerContext>,
+    topic: String,
+    pub(crate) id: String,
+    epoch: u64,
+    sequence: u64,
+    assets: BTreeMap<String, u64>,
+}
+
+impl Edge {
+    pub(crate) fn new(kafka: &str, topic: &str) -> Self {
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", kafka)
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random")
+            .set("queue.buffering.max.messages", "1000000")
+            .create()
+            .expect("a producer");
+        Self { producer, topic: topic.into(), id: "edge-01".into(), epoch: 1_769_528_223_000, sequence: 0, assets: BTreeMap::new() }
+    }
+
+    /// Writes the asset's next event, and tells its of-seq and of-asset-seq.
+    pub(crate) fn write(&mut self, asset: &str, item: &str) -> (u64, u64) {
+        self.sequence += 1;
+        let n = self.assets.entry(asset.into()).or_default();
+        *n += 1;
+        let (sequence, n) = (self.sequence, *n);
+        self.write_as(asset, item, sequence, n);
+        (sequence, n)
+    }
+
+    /// Writes an event with given numbers, e.g. again.
+    pub(crate) fn write_as(&self, asset: &str, item: &str, sequence: u64, n: u64) {
+        let value = format!(
+            r#"{{"ID":"{item}","VALUE":{n},"TAG":"Temperature","TYPE":"Samples","attributes":{{"timestamp":"2026-01-27T15:37:03.871Z"}}}}"#
+        );
+        let (sequence, n) = (format!("{}:{sequence}", self.epoch), format!("{}:{n}", self.epoch));
+        let headers = [("of-edge", &self.id), ("of-seq", &sequence), ("of-asset-seq", &n)]
+            .into_iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+        self.send(Some(asset), value.as_bytes(), headers);
+    }
+
+    /// Writes any record.
+    pub(crate) fn write_raw(&self, key: Option<&str>, value: &[u8]) {
+        self.send(key, value, OwnedHeaders::new());
+    }
+
+    fn send(&self, key: Option<&str>, value: &[u8], headers: OwnedHeaders) {
+        let mut record: BaseRecord<'_, str, [u8]> =
+            BaseRecord::to(&self.topic).payload(value).headers(headers).timestamp(1_769_528_223_871);
+        record.key = key;
+        self.producer.send(record).map_err(|(error, _)| error).expect("the producer's queue has room");
+    }
+
+    /// Waits until Kafka holds everything.
+    pub(crate) fn flush(&self) {
+        self.producer.flush(LONG).expect("Kafka takes the events");
+    }
+}
+
+/// Makes a topic with this many partitions.
+pub(crate) async fn make_topic(kafka: &str, topic: &str, partitions: i32) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
+    let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let made = admin.create_topics([&topic], &AdminOptions::new()).await.expect("Kafka answers");
+    made.into_iter().for_each(|result| {
+        result.expect("the topic is made");
+    });
+}
+
+/// A forwarder's config for one topic into one cluster.
+pub(crate) fn config(kafka: &str, topic: &str, route: Route, clusters: &[(&str, &Nats)]) -> cloud_forwarder::Config {
+    let forward = Forward {
+        group: format!("group-{topic}"),
+        instance: Some("forwarder-1".into()),
+        dead_letter_topic: format!("{topic}-dead"),
+        ack_timeout: Duration::from_secs(2),
+        routes: BTreeMap::from([(topic.to_owned(), route)]),
+        ..Forward::default()
+    };
+    let clusters = clusters.iter().map(|(name, nats)| ((*name).to_owned(), nats.cluster())).collect();
+    cloud_forwarder::Config { kafka: service::kafka::Config::plain(kafka), clusters, forward }
+}
+
+/// A route into a small stream.
+pub(crate) fn route() -> Route {
+    Route { stream: Stream { name: STREAM.into(), max_bytes: 1 << 30, ..Stream::default() }, ..Route::default() }
+}
+
+/// The stream of [`route`].
+pub(crate) const STREAM: &str = "EVENTS";
+
+/// What is wrong with the messages: each asset's numbers have to be 1, 2, 3, … to the number that was written.
+pub(crate) fn harm(messages: &[async_nats::Message], written: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for message in messages {
+        let subject = message.subject.strip_prefix("ofa.").unwrap_or(&message.subject);
+        let asset = subject.split('.').next().expect("a token").to_owned();
+        let header = message.headers.as_ref().and_then(|h| h.get("of-asset-seq")).expect("an event of an edge").as_str();
+        seen.entry(asset).or_default().push(header.rsplit(':').next().expect("a number").parse().expect("a number"));
+    }
+    let mut harm = Vec::new();
+    for (asset, count) in written {
+        let numbers = seen.remove(asset).unwrap_or_default();
+        let expected: Vec<u64> = (1..=*count).collect();
+        if numbers != expected {
+            let first = numbers.iter().zip(&expected).position(|(a, b)| a != b).unwrap_or(numbers.len().min(expected.len()));
+            let around = &numbers[first.saturating_sub(3)..numbers.len().min(first + 6)];
+            harm.push(format!("{asset}: {} of {count}, wrong from place {first}: {around:?}", numbers.len()));
+        }
+    }
+    harm.extend(seen.into_keys().map(|asset| format!("{asset} was never written")));
+    harm
+}
+
+impl Edge {
+    /// How many events of each asset were written.
+    pub(crate) fn written(&self) -> &BTreeMap<String, u64> {
+        &self.assets
+    }
+}
