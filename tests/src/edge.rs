@@ -1,0 +1,132 @@
+//! `openfactory-edge` as an operator runs it: a config file, a folder of device files, a process.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value as Json;
+
+use crate::process::{self, Process};
+use crate::tools;
+use crate::wait::{self, Look};
+
+/// What a test decides about the edge.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Unique among the edges of a topic.
+    pub id: String,
+    /// Brokers, `host:port`; absent: it runs alone.
+    pub kafka: Option<String>,
+    /// The asset stream.
+    pub topic: String,
+    /// Further lines of edge.toml, e.g. a `[log]` section.
+    pub more: String,
+}
+
+/// An edge with its folder; the process may be stopped, killed and started again.
+#[derive(Debug)]
+pub struct Edge {
+    program: PathBuf,
+    config: PathBuf,
+    devices: PathBuf,
+    log: PathBuf,
+    process: Option<Process>,
+}
+
+impl Edge {
+    /// Writes its config below `folder`; does not start it.
+    pub fn new(folder: &Path, settings: &Settings) -> anyhow::Result<Self> {
+        let folder = folder.join(&settings.id);
+        let devices = folder.join("devices");
+        std::fs::create_dir_all(&devices)?;
+        let config = folder.join("edge.toml");
+        let Settings { id, kafka, topic, more } = settings;
+        let mut text = format!("[edge]\nid = \"{id}\"\ndevices = \"devices\"\nstate_dir = \"state\"\nsocket = \"edge.sock\"\n");
+        if let Some(bootstrap) = kafka {
+            text.push_str(&format!(
+                "[kafka]\nbrokers = [\"{bootstrap}\"]\n[mirror]\ntopic = \"{topic}\"\nedges_topic = \"{topic}_edges\"\n"
+            ));
+        }
+        text.push_str(more);
+        std::fs::write(&config, text)?;
+        Ok(Self { program: tools::built("openfactory-edge")?, config, devices, log: folder.join("edge.log"), process: None })
+    }
+
+    /// Adds or replaces a device file; the edge reads it at its next start.
+    pub fn device_file(&self, name: &str, yaml: &str) -> anyhow::Result<()> {
+        std::fs::write(self.devices.join(format!("{name}.yaml")), yaml).context("cannot write the device file")
+    }
+
+    /// Starts it.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        let arguments = ["run", "--config", &self.config.to_string_lossy()].map(str::to_owned);
+        self.process = Some(Process::start("openfactory-edge", &self.program, &arguments, &[], &self.log)?);
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.take().map_or(Ok(()), |mut process| process.kill())
+    }
+
+    /// SIGTERM; it must end by itself, with success.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            let status = process.terminate(Duration::from_secs(30))?;
+            ensure!(status.success(), "openfactory-edge ended with {status}; the end of its log:\n{}", process.log_tail());
+        }
+        Ok(())
+    }
+
+    /// The running process.
+    pub fn process(&mut self) -> anyhow::Result<&mut Process> {
+        self.process.as_mut().context("the edge does not run")
+    }
+
+    /// What `openfactory-edge status --json` says.
+    pub fn status(&self) -> anyhow::Result<Json> {
+        let arguments = ["status", "--json", "--config", &self.config.to_string_lossy()];
+        let (code, out, err) = process::run(&self.program, &arguments, Duration::from_secs(20))?;
+        ensure!(code == Some(0), "openfactory-edge status failed: {err}");
+        serde_json::from_str(&out).with_context(|| format!("status --json printed no JSON: {out}"))
+    }
+
+    /// Waits until `holds` says so of the status; `what` names it.
+    pub fn wait_status(&mut self, what: &str, max: Duration, mut holds: impl FnMut(&Json) -> bool) -> anyhow::Result<Json> {
+        wait::until(what, max, || {
+            self.process()?.expect_alive()?;
+            match self.status() {
+                Ok(status) if holds(&status) => Ok(Look::Done(status)),
+                Ok(status) => Ok(Look::Waiting(status.to_string())),
+                Err(error) => Ok(Look::Waiting(format!("{error:#}"))),
+            }
+        })
+        .with_context(|| format!("the edge's log is {}:\n{}", self.log.display(), self.log_tail()))
+    }
+
+    /// Waits until each of these assets' devices is connected.
+    pub fn wait_connected(&mut self, assets: &[String], max: Duration) -> anyhow::Result<()> {
+        self.wait_status("the devices are connected", max, |status| {
+            let devices = status["devices"].as_array().map_or(&[][..], Vec::as_slice);
+            assets.iter().all(|asset| devices.iter().any(|d| d["asset"] == asset.as_str() && d["state"] == "connected"))
+        })
+        .map(drop)
+    }
+
+    /// Waits until everything that is durable stands in Kafka; returns the log's epoch and its last sequence.
+    pub fn wait_mirrored(&mut self, max: Duration) -> anyhow::Result<(u64, u64)> {
+        let status = self.wait_status("the edge has no backlog", max, |status| status["mirror"]["backlog"] == 0)?;
+        let number = |name: &str| status["log"][name].as_u64().with_context(|| format!("the status has no log.{name}: {status}"));
+        Ok((number("epoch")?, number("durable")?))
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
+        self.process.as_ref().map_or_else(String::new, Process::log_tail)
+    }
+
+    /// The config file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+}

@@ -1,0 +1,80 @@
+//! Gap events, as a reader sees them.
+
+use anyhow::Context as _;
+use asset_stream::{Event, Position, Timestamp};
+use serde_json::Value as Json;
+
+use super::arrivals::Arrivals;
+use super::verdict::{Harm, Side, Verdict};
+
+/// Loss that was told.
+#[derive(Debug)]
+pub(super) struct ToldGap {
+    pub(super) asset: String,
+    pub(super) count: Option<u64>,
+    pub(super) text: String,
+    edge: Option<String>,
+    item: Option<String>,
+    sequences: Option<(u64, u64)>,
+    asset_sequences: Option<(u64, u64)>,
+    from: i64,
+    to: i64,
+}
+
+impl ToldGap {
+    pub(super) fn read(asset: &str, edge: Option<&str>, event: &Event) -> anyhow::Result<Self> {
+        let text = event.value.as_str().context("a gap event's VALUE is no text")?.to_owned();
+        let json: Json = serde_json::from_str(&text).context("a gap event's VALUE is no JSON text")?;
+        let time = |name: &str| {
+            let time = json[name].as_str().and_then(Timestamp::parse);
+            time.map(Timestamp::millis).with_context(|| format!("a gap event's {name} is no time: {text}"))
+        };
+        let range = |name: &str| Some((json[name][0].as_u64()?, json[name][1].as_u64()?));
+        json["reason"].as_str().with_context(|| format!("a gap event without a reason: {text}"))?;
+        Ok(Self {
+            asset: asset.to_owned(),
+            count: json["count"].as_u64(),
+            edge: edge.map(str::to_owned),
+            item: json["item"].as_str().map(str::to_owned),
+            sequences: range("sequences"),
+            asset_sequences: range("asset_sequences"),
+            from: time("from")?,
+            to: time("to")?,
+            text,
+        })
+    }
+
+    /// Whether the loss happened before the log: its events never had a number.
+    pub(super) fn is_of_the_device(&self) -> bool {
+        self.sequences.is_none() && self.asset_sequences.is_none()
+    }
+
+    pub(super) fn tells_sequence(&self, edge: &str, at: Position) -> bool {
+        self.edge.as_deref() == Some(edge) && self.sequences.is_some_and(|(first, last)| (first..=last).contains(&at.n))
+    }
+
+    /// `counter` is `<edge>/<asset>`.
+    pub(super) fn tells_asset_sequence(&self, counter: &str, at: Position) -> bool {
+        self.is_count(counter) && self.asset_sequences.is_some_and(|(first, last)| (first..=last).contains(&at.n))
+    }
+
+    pub(super) fn tells_value(&self, asset: &str, item: &str, said_at: i64) -> bool {
+        self.asset == asset && self.item.as_deref().is_none_or(|only| only == item) && (self.from..=self.to).contains(&said_at)
+    }
+
+    /// Of the numbers that it names, as many as it counts must be absent.
+    pub(super) fn check_count(&self, by_asset: &Arrivals, verdict: &mut Verdict) {
+        let (Some((first, last)), Some(count)) = (self.asset_sequences, self.count) else { return };
+        let absent = by_asset.absent();
+        let absent = absent.iter().filter(|(counter, at)| self.is_count(counter) && (first..=last).contains(&at.n)).count() as u64;
+        if absent != count {
+            verdict.harm(Harm::WrongGap, Side::Kafka, || {
+                format!("{}: {absent} events are absent, but a gap event says: {}", self.asset, self.text)
+            });
+        }
+    }
+
+    fn is_count(&self, counter: &str) -> bool {
+        self.edge.as_deref().is_some_and(|edge| counter.strip_prefix(edge).and_then(|rest| rest.strip_prefix('/')) == Some(&self.asset))
+    }
+}

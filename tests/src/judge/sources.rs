@@ -1,0 +1,127 @@
+//! Where the judge's records come from: Kafka, a JetStream stream, a plain subscriber's recording.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use futures::StreamExt as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Headers as _;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+
+use super::{Judge, Message, Record, Side};
+use crate::nats::Received;
+
+/// Reads a topic from its beginning; goes on where it stopped.
+pub struct Topic {
+    consumer: BaseConsumer,
+    partitions: BTreeSet<i32>,
+    ended: BTreeSet<i32>,
+}
+
+impl Topic {
+    /// All partitions of `topic`, from their beginning.
+    pub fn open(bootstrap: &str, topic: &str) -> anyhow::Result<Self> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            // Of no consequence: nothing is committed.
+            .set("group.id", "openfactory-judge")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).context("cannot ask Kafka for the topic")?;
+        let partitions: BTreeSet<i32> =
+            metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id()).collect();
+        ensure!(!partitions.is_empty(), "there is no topic {topic}");
+        let mut list = TopicPartitionList::new();
+        for partition in &partitions {
+            list.add_partition_offset(topic, *partition, Offset::Beginning)?;
+        }
+        consumer.assign(&list)?;
+        Ok(Self { consumer, partitions, ended: BTreeSet::new() })
+    }
+
+    /// Gives all records up to the present end of each partition to `take`; returns how many those were.
+    pub fn read_to_end(&mut self, max: Duration, mut take: impl FnMut(&Record)) -> anyhow::Result<u64> {
+        let deadline = Instant::now() + max;
+        let mut count = 0;
+        self.ended.clear();
+        while self.ended.len() < self.partitions.len() {
+            ensure!(Instant::now() < deadline, "Kafka did not give the whole topic within {max:?}: {count} records so far");
+            match self.consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => {
+                    let mut headers = BTreeMap::new();
+                    for header in message.headers().iter().flat_map(|headers| headers.iter()) {
+                        headers.insert(header.key.to_owned(), String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned());
+                    }
+                    count += 1;
+                    take(&Record {
+                        partition: message.partition(),
+                        offset: message.offset(),
+                        key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
+                        headers,
+                        value: message.payload().unwrap_or_default().to_vec(),
+                    });
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => drop(self.ended.insert(partition)),
+                // The client connects anew by itself.
+                Some(Err(_)) => {}
+                // At the end already, and nothing new: the client says so only once.
+                None => {
+                    let position = self.consumer.position()?;
+                    for element in position.elements() {
+                        let (_, high) = self.consumer.fetch_watermarks(element.topic(), element.partition(), Duration::from_secs(10))?;
+                        if high == 0 || matches!(element.offset(), Offset::Offset(next) if next >= high) {
+                            self.ended.insert(element.partition());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// Reads Kafka until every tag's last value has come, or `max` is over: what is not there then is missing.
+pub fn follow_kafka(judge: &mut Judge, topic: &mut Topic, max: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + max;
+    loop {
+        topic.read_to_end(max, |record| judge.kafka(record))?;
+        if judge.outstanding() == 0 || Instant::now() >= deadline {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Reads the JetStream stream that keeps `ofa.>` until everything of Kafka has come, or `max` is over.
+pub fn follow_jetstream(judge: &mut Judge, url: &str, max: Duration) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = async_nats::connect(url).await.with_context(|| format!("cannot connect to {url}"))?;
+        let jetstream = async_nats::jetstream::new(client);
+        let name = jetstream.stream_by_subject("ofa.>").await.context("no JetStream stream keeps ofa.>")?;
+        let stream = jetstream.get_stream(name).await?;
+        let config = async_nats::jetstream::consumer::pull::OrderedConfig::default();
+        let mut messages = stream.create_consumer(config).await?.messages().await?;
+        let deadline = tokio::time::Instant::now() + max;
+        while let Ok(Some(message)) = tokio::time::timeout_at(deadline, messages.next()).await {
+            let message = message?;
+            let pending = message.info().map(|info| info.pending).unwrap_or(1);
+            judge.nats(Side::JetStream, &Received::of(&message.message, "ofa.").into());
+            // All that is there, and nothing more is expected.
+            if pending == 0 && judge.unserved(Side::JetStream) == 0 {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+impl From<Received> for Message {
+    fn from(Received { subject, headers, payload, .. }: Received) -> Self {
+        Self { subject, headers, payload }
+    }
+}

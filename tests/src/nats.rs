@@ -1,0 +1,182 @@
+//! A real NATS server with JetStream, and a plain subscriber as existing installations have them.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::StreamExt as _;
+use tokio::runtime::Runtime;
+
+use crate::process::Process;
+use crate::wait::{self, Look};
+use crate::{ports, tools};
+
+/// A server; dropping it kills it and removes its data.
+#[derive(Debug)]
+pub struct Nats {
+    folder: tempfile::TempDir,
+    server: PathBuf,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl Nats {
+    /// Starts one and waits until it greets.
+    pub fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("openfactory-nats-").tempdir()?;
+        let mut nats = Self { folder, server: tools::nats_server()?, port: ports::free()?, process: None };
+        let settings = format!(
+            "listen: \"127.0.0.1:{}\"\njetstream {{ store_dir: {:?}, max_file_store: 8GB, max_memory_store: 256MB }}\n",
+            nats.port,
+            nats.folder.path().join("jetstream")
+        );
+        std::fs::write(nats.folder.path().join("nats.conf"), settings)?;
+        nats.start_again()?;
+        Ok(nats)
+    }
+
+    /// For clients.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it as an operator would (SIGTERM).
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.terminate(Duration::from_secs(30))?;
+        }
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.take().map_or(Ok(()), |mut process| process.kill())
+    }
+
+    /// Starts it on the same port with the same data.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        let arguments = ["-c".to_owned(), self.folder.path().join("nats.conf").to_string_lossy().into_owned()];
+        let log = self.folder.path().join("nats.log");
+        let process = self.process.insert(Process::start("NATS", &self.server, &arguments, &[], &log)?);
+        let port = self.port;
+        wait::until("NATS greets", Duration::from_secs(30), || {
+            process.expect_alive()?;
+            match greeting(port) {
+                Ok(()) => Ok(Look::Done(())),
+                Err(error) => Ok(Look::Waiting(error.to_string())),
+            }
+        })
+    }
+}
+
+fn greeting(port: u16) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let mut info = [0; 5];
+    stream.read_exact(&mut info)?;
+    if &info == b"INFO " { Ok(()) } else { Err(std::io::Error::other("something else than NATS answers")) }
+}
+
+/// A message as a subscriber got it.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Without the prefix of a JetStream stream: `<asset>.<ID>`.
+    pub subject: String,
+    /// Header names and values.
+    pub headers: BTreeMap<String, String>,
+    /// The JSON.
+    pub payload: Vec<u8>,
+    /// When it arrived, in Unix milliseconds.
+    pub at: i64,
+}
+
+impl Received {
+    pub(crate) fn of(message: &async_nats::Message, prefix: &str) -> Self {
+        let mut headers = BTreeMap::new();
+        for (name, values) in message.headers.iter().flat_map(async_nats::HeaderMap::iter) {
+            if let Some(value) = values.first() {
+                headers.insert(name.to_string(), value.to_string());
+            }
+        }
+        let subject = message.subject.strip_prefix(prefix).unwrap_or(&message.subject).to_owned();
+        Self { subject, headers, payload: message.payload.to_vec(), at: crate::wait::now() }
+    }
+}
+
+/// A plain subscriber that knows nothing of JetStream, and keeps what it gets.
+#[derive(Debug)]
+pub struct Subscriber {
+    received: Arc<Mutex<Vec<Received>>>,
+    dropped: Arc<AtomicU64>,
+    // Dropping it ends the subscription.
+    _runtime: Runtime,
+}
+
+impl Subscriber {
+    /// Subscribes to `<asset>.*` for each asset; returns when the server has taken the subscriptions.
+    pub fn start(url: &str, assets: &[String]) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let received = Arc::<Mutex<Vec<Received>>>::default();
+        let dropped = Arc::<AtomicU64>::default();
+        let count = dropped.clone();
+        let options = async_nats::ConnectOptions::new()
+            // A burst waits here; what does not fit is counted below and ends the test.
+            .subscription_capacity(1 << 20)
+            .event_callback(move |event| {
+                let count = count.clone();
+                async move {
+                    if matches!(event, async_nats::Event::SlowConsumer(_)) {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        runtime.block_on(async {
+            let client = options.connect(url).await.with_context(|| format!("cannot connect to {url}"))?;
+            for asset in assets {
+                let mut subscription = client.subscribe(format!("{asset}.*")).await?;
+                let (received, client) = (received.clone(), client.clone());
+                tokio::spawn(async move {
+                    // The client lives as long as its subscriptions.
+                    let _client = client;
+                    while let Some(message) = subscription.next().await {
+                        received.lock().unwrap_or_else(PoisonError::into_inner).push(Received::of(&message, ""));
+                    }
+                });
+            }
+            // Answered by the server after it has taken the subscriptions before.
+            client.flush().await?;
+            client.request("openfactory.nobody", "".into()).await.map_or_else(
+                |error| match error.kind() {
+                    async_nats::RequestErrorKind::NoResponders => Ok(()),
+                    _ => Err(anyhow::Error::from(error)),
+                },
+                |_| Ok(()),
+            )
+        })?;
+        Ok(Self { received, dropped, _runtime: runtime })
+    }
+
+    /// How many messages have come.
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// How many the client had to drop because this machine was too slow: the recording is worthless then.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// What has come from number `first` on.
+    pub fn received(&self, first: usize) -> Vec<Received> {
+        self.lock().get(first..).unwrap_or_default().to_vec()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Received>> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

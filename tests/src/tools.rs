@@ -1,0 +1,48 @@
+//! Where the programs are that tests start: `./dev` installs them and says so in the environment.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+
+/// Folder of Apache Kafka's jars (`OPENFACTORY_KAFKA_LIB`).
+pub fn kafka_lib() -> anyhow::Result<PathBuf> {
+    from_environment("OPENFACTORY_KAFKA_LIB")
+}
+
+/// The NATS server (`OPENFACTORY_NATS_SERVER`).
+pub fn nats_server() -> anyhow::Result<PathBuf> {
+    from_environment("OPENFACTORY_NATS_SERVER")
+}
+
+/// A Python that has asyncua and pymodbus (`OPENFACTORY_PYTHON`).
+pub fn python() -> anyhow::Result<PathBuf> {
+    from_environment("OPENFACTORY_PYTHON")
+}
+
+/// A Kafka that runs already and is shared by all tests of a run (`OPENFACTORY_KAFKA`: `host:port`).
+pub fn shared_kafka() -> Option<String> {
+    std::env::var("OPENFACTORY_KAFKA").ok()
+}
+
+/// The folder of this crate: simulators stand in it.
+pub fn tests_folder() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A program of this workspace, e.g. `openfactory-edge`, from the build that this test belongs to.
+pub fn built(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("this process does not know its own file")?;
+    // target/<profile>/demo, or target/<profile>/deps/main_path-….
+    let folder = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).context("this program stands in no folder")?;
+    let program = folder.join(name);
+    ensure!(program.is_file(), "{} is not built: run `cargo build --workspace` first, or let ./dev do it", program.display());
+    Ok(program)
+}
+
+fn from_environment(variable: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os(variable)
+        .map(PathBuf::from)
+        .with_context(|| format!("{variable} is not set: run ./dev test, or type `eval \"$(./dev env)\"` before cargo test"))?;
+    ensure!(path.exists(), "{variable} names {}, which does not exist: run ./dev tools", path.display());
+    Ok(path)
+}
