@@ -1,5 +1,6 @@
 //! The handle, and the threads behind it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
@@ -140,6 +141,11 @@ impl Log {
     /// The last durable sequence; 0 = none yet.
     pub fn durable(&self) -> u64 {
         self.inner.shared.durable()
+    }
+
+    /// Every key that ever had an entry in this epoch, with the number of its last durable one. Copies all of them.
+    pub fn keys(&self) -> HashMap<Arc<str>, u64> {
+        self.inner.shared.counts.lock().by_name()
     }
 
     /// Waits until [`Self::durable`] is greater than `beyond`, at most `timeout`; returns it as it is then.

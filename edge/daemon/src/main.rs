@@ -1,2 +1,71 @@
-//! .
-fn main() {}
+//! `openfactory-edge`: the edge daemon and what people ask it.
+//!
+//! Purpose: gateways read machines, every reading becomes durable in the log before anything else happens, the mirror copies the log into
+//! Kafka. This crate wires them together and answers `status` and `tail`.
+//!
+//! Promises: shutting down closes inputs in order (gateways, ingest, log, mirror's cursor) and never waits for a network; a bad config is
+//! told completely, with file, line and key, and exits with 78 before anything is started.
+//!
+//! Non-goals: protocols, the log's format, Kafka: each has a crate of its own.
+
+mod app;
+mod check;
+mod cli;
+mod config;
+mod devices;
+mod ingest;
+mod losses;
+mod register;
+mod socket;
+mod status;
+mod status_table;
+mod tail;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command};
+
+/// sysexits' EX_CONFIG: the unit does not restart on it.
+const BAD_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    service::tls::install_ring();
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run => return run(&cli),
+        Command::CheckConfig => return check::run(&cli.config),
+        Command::Status(args) => status_table::run(&cli.config, &args),
+        Command::Tail(args) => tail::run(&cli.config, &args),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "openfactory-edge", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("openfactory-edge: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> ExitCode {
+    let checked = match check::load(&cli.config) {
+        Ok(checked) => checked,
+        Err(problems) => return check::refuse(&problems),
+    };
+    if let Err(error) = service::logging::init(checked.config.edge.log_filter.as_deref()) {
+        eprintln!("openfactory-edge: {}", config::chain(&error));
+        return ExitCode::from(BAD_CONFIG);
+    }
+    match app::run(checked) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -14,6 +14,8 @@ pub enum GapReason {
     DroppedOldest,
     /// The log was full and refused new events, as configured (`refuse_new`).
     RefusedNew,
+    /// The event is larger than the log takes.
+    TooLarge,
     /// A part of the log cannot be read any more.
     Damaged,
     /// Kafka refuses the record for good, e.g. because it is too large.
@@ -30,6 +32,7 @@ impl GapReason {
         match self {
             Self::DroppedOldest => "dropped_oldest",
             Self::RefusedNew => "refused_new",
+            Self::TooLarge => "too_large",
             Self::Damaged => "damaged",
             Self::RefusedByKafka => "refused_by_kafka",
             Self::DeviceQueueOverflow => "device_queue_overflow",

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use asset_stream::{DataItem, Gap, Kind, Sample, Timestamp, Value};
+use asset_stream::facts::{self, Availability};
+use asset_stream::{DataItem, Gap, Kind, Sample, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::status::{Connection, DeviceStatus};
@@ -154,7 +155,7 @@ impl DeviceLink {
     pub async fn connected(&self) -> Result<(), Closed> {
         match self.status.set(Connection::Connected) {
             Some(Connection::Connected) => Ok(()),
-            _ => self.avail("AVAILABLE").await,
+            _ => self.tell(Availability::Available).await,
         }
     }
 
@@ -163,7 +164,7 @@ impl DeviceLink {
         self.status.set_error(reason.into());
         match self.status.set(Connection::Lost) {
             Some(Connection::Lost) => Ok(()),
-            _ => self.avail("UNAVAILABLE").await,
+            _ => self.tell(Availability::Unavailable).await,
         }
     }
 
@@ -173,10 +174,8 @@ impl DeviceLink {
         self.send(vec![gap.to_sample(Timestamp::now())]).await.map(drop)
     }
 
-    async fn avail(&self, value: &str) -> Result<(), Closed> {
-        let now = Timestamp::now();
-        let item = self.item("avail", "Availability", Kind::Events);
-        self.send(vec![Sample::good(item, Value::from(value), now, now)]).await.map(drop)
+    async fn tell(&self, availability: Availability) -> Result<(), Closed> {
+        self.send(vec![facts::availability(self.asset.clone(), availability, Timestamp::now())]).await.map(drop)
     }
 }
 

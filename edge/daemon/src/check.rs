@@ -1,0 +1,77 @@
+//! `openfactory-edge check-config`, and the same check before `run`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use asset_stream::document::Problems;
+
+use crate::BAD_CONFIG;
+use crate::config::Config;
+use crate::devices::{self, Device};
+
+/// A config without problems.
+pub(crate) struct Checked {
+    pub(crate) config: Config,
+    pub(crate) devices: Vec<Device>,
+    /// What works, but is probably not meant so.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads edge.toml and all device files, or says everything that is wrong, each with file, line and key.
+pub(crate) fn load(file: &Path) -> Result<Checked, Vec<String>> {
+    let config = Config::load(file).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let problems = Problems::new();
+    let devices = devices::load(&config, &problems);
+    let warnings = problems.warnings().iter().map(ToString::to_string).collect();
+    let problems: Vec<_> = problems.into_vec().iter().map(ToString::to_string).collect();
+    if problems.is_empty() { Ok(Checked { config, devices, warnings }) } else { Err(problems) }
+}
+
+/// Prints what is wrong, or what was understood.
+pub(crate) fn run(file: &Path) -> ExitCode {
+    let checked = match load(file) {
+        Ok(checked) => checked,
+        Err(problems) => return refuse(&problems),
+    };
+    for warning in &checked.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let Checked { config, devices, .. } = checked;
+    println!("{} is fine", file.display());
+    println!("edge      {} (asset {})", config.edge.id, config.asset());
+    println!("devices   {} from {}", devices.len(), config.edge.devices.display());
+    for device in &devices {
+        println!("          {} → {} ({})", device.name, device.asset, device.connector.protocol());
+    }
+    println!("state     {}", config.edge.state_dir.display());
+    match &config.kafka {
+        Some(kafka) => println!("kafka     {} → topic {}", kafka.brokers.join(", "), config.mirror.topic),
+        None => println!("kafka     none: the edge collects and keeps, nothing is sent"),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Prints the problems of a bad config; systemd does not restart on the exit code.
+pub(crate) fn refuse(problems: &[String]) -> ExitCode {
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+    eprintln!(
+        "openfactory-edge: the config has {} problem{}; nothing was started",
+        problems.len(),
+        if problems.len() == 1 { "" } else { "s" }
+    );
+    ExitCode::from(BAD_CONFIG)
+}
+
+/// Where the running daemon answers, by its config.
+pub(crate) fn socket_of(file: &Path) -> anyhow::Result<PathBuf> {
+    match Config::load(file) {
+        Ok(config) => Ok(config.edge.socket),
+        Err(problems) => bail!(
+            "{}\nthe daemon's socket is not known without its config; name it by --config",
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        ),
+    }
+}

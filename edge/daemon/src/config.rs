@@ -1,0 +1,258 @@
+//! `edge.toml`: what it says, and its defaults. The file is explained by config/edge.toml.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use asset_stream::topics;
+use serde::Deserialize;
+use service::config::Problem;
+use service::units;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Who this edge is, and where its files are.
+    pub(crate) edge: Edge,
+    /// The durable log.
+    #[serde(default)]
+    pub(crate) log: Log,
+    /// How to reach Kafka. Absent: the edge runs alone, collects and keeps.
+    pub(crate) kafka: Option<service::kafka::Config>,
+    /// How the log gets into Kafka.
+    #[serde(default)]
+    pub(crate) mirror: Mirror,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Edge {
+    /// Unique among all edges that write into the same topic.
+    pub(crate) id: String,
+    /// The edge's own asset; absent: the id in upper case.
+    pub(crate) asset: Option<String>,
+    /// Folder of the device files (`*.yaml`, `*.yml`).
+    #[serde(default = "default_devices")]
+    pub(crate) devices: PathBuf,
+    /// The UNS schema; needed if a device has `uns`.
+    pub(crate) uns_schema: Option<PathBuf>,
+    /// What must survive a restart: the log, the OPC UA identity and trust list.
+    #[serde(default = "default_state")]
+    pub(crate) state_dir: PathBuf,
+    /// Where `status` and `tail` find the daemon.
+    #[serde(default = "default_socket")]
+    pub(crate) socket: PathBuf,
+    /// How much memory samples may take between the gateways and the log.
+    #[serde(default = "default_memory", deserialize_with = "units::size")]
+    pub(crate) memory: u64,
+    /// What to log, e.g. `info` or `debug`.
+    pub(crate) log_filter: Option<String>,
+}
+
+fn default_devices() -> PathBuf {
+    "/etc/openfactory-edge/devices".into()
+}
+
+fn default_state() -> PathBuf {
+    "/var/lib/openfactory-edge".into()
+}
+
+fn default_socket() -> PathBuf {
+    "/run/openfactory-edge/edge.sock".into()
+}
+
+fn default_memory() -> u64 {
+    32 << 20
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// Everything that the log may take on the disk.
+    #[serde(deserialize_with = "units::size")]
+    pub(crate) max_size: u64,
+    /// Free space that the log leaves to the rest of the system.
+    #[serde(deserialize_with = "units::size")]
+    pub(crate) min_free: u64,
+    /// What happens to events when the log is full.
+    pub(crate) when_full: WhenFull,
+    /// How much of what Kafka has already is kept for repairs of the centre.
+    #[serde(deserialize_with = "units::size")]
+    pub(crate) retain_size: u64,
+    /// For how long it is kept at most.
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) retain_age: Duration,
+    /// Size of one file.
+    #[serde(deserialize_with = "units::size")]
+    pub(crate) segment_size: u64,
+    /// How long an event may wait for others before it is written.
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) linger: Duration,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        let buffer = edge_buffer::Config::default();
+        Self {
+            max_size: buffer.max_bytes,
+            min_free: buffer.min_free,
+            when_full: WhenFull::DropOldest,
+            retain_size: buffer.retain_bytes,
+            retain_age: buffer.retain_age.unwrap_or(Duration::from_secs(7 * 86_400)),
+            segment_size: buffer.segment_bytes,
+            linger: buffer.linger,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WhenFull {
+    /// The oldest events make room, with a gap event.
+    DropOldest,
+    /// New events are refused, with a gap event.
+    RefuseNew,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Mirror {
+    /// The asset stream.
+    pub(crate) topic: String,
+    /// Where edges announce themselves.
+    pub(crate) edges_topic: String,
+    /// Make missing topics. Absent: a missing topic is a state that waits for a person.
+    pub(crate) create_topics: Option<CreateTopics>,
+    /// At most this many events each second while catching up. Absent: as fast as Kafka takes them.
+    pub(crate) rate: Option<u32>,
+    /// What to do when the topic is no longer the one that was mirrored into.
+    pub(crate) on_changed_topic: OnChangedTopic,
+}
+
+impl Default for Mirror {
+    fn default() -> Self {
+        Self {
+            topic: topics::ASSETS.into(),
+            edges_topic: topics::EDGES.into(),
+            create_topics: None,
+            rate: None,
+            on_changed_topic: OnChangedTopic::Continue,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateTopics {
+    /// Partitions of the asset stream.
+    pub(crate) partitions: i32,
+    /// Copies of each.
+    pub(crate) replication_factor: i32,
+    /// Topic configuration, e.g. `"retention.ms" = "-1"`.
+    #[serde(default)]
+    pub(crate) config: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnChangedTopic {
+    /// Go on after the last acknowledged event.
+    Continue,
+    /// Send everything again that the log still holds.
+    ResendRetained,
+}
+
+impl Config {
+    /// Reads the file; relative paths in it are relative to its folder.
+    pub(crate) fn load(file: &Path) -> Result<Self, Vec<Problem>> {
+        let mut config: Self = service::config::load(file)?;
+        let folder = file.parent().unwrap_or(Path::new("."));
+        for path in [&mut config.edge.devices, &mut config.edge.state_dir, &mut config.edge.socket] {
+            *path = folder.join(&*path);
+        }
+        if let Some(path) = &mut config.edge.uns_schema {
+            *path = folder.join(&*path);
+        }
+        let problems = config.contradictions(file);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// The UUID of the edge's own asset.
+    pub(crate) fn asset(&self) -> String {
+        self.edge.asset.clone().unwrap_or_else(|| self.edge.id.to_uppercase())
+    }
+
+    /// The log's own settings.
+    pub(crate) fn buffer(&self) -> edge_buffer::Config {
+        edge_buffer::Config {
+            dir: self.edge.state_dir.join("log"),
+            segment_bytes: self.log.segment_size,
+            max_bytes: self.log.max_size,
+            min_free: self.log.min_free,
+            retain_age: Some(self.log.retain_age),
+            retain_bytes: self.log.retain_size,
+            when_full: match self.log.when_full {
+                WhenFull::DropOldest => edge_buffer::WhenFull::DropOldest,
+                WhenFull::RefuseNew => edge_buffer::WhenFull::RefuseNew,
+            },
+            linger: self.log.linger,
+            ..edge_buffer::Config::default()
+        }
+    }
+
+    /// The mirror's settings; `None` without a `[kafka]` section.
+    pub(crate) fn mirror(&self) -> Option<edge_mirror::Config> {
+        let mut mirror = edge_mirror::Config::new(self.kafka.clone()?, self.edge.id.clone());
+        mirror.assets_topic.clone_from(&self.mirror.topic);
+        mirror.edges_topic.clone_from(&self.mirror.edges_topic);
+        mirror.rate = self.mirror.rate;
+        mirror.on_changed_topic = match self.mirror.on_changed_topic {
+            OnChangedTopic::Continue => edge_mirror::OnChangedTopic::Continue,
+            OnChangedTopic::ResendRetained => edge_mirror::OnChangedTopic::ResendRetained,
+        };
+        if let Some(CreateTopics { partitions, replication_factor, config }) = &self.mirror.create_topics {
+            let (partitions, replication, settings) = (*partitions, *replication_factor, config.clone());
+            mirror.create_topics = edge_mirror::CreateTopics::Create { partitions, replication, settings };
+        }
+        Some(mirror)
+    }
+
+    fn contradictions(&self, file: &Path) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut problem = |key: &str, message: String| {
+            problems.push(Problem { file: file.to_owned(), line: 0, column: 0, key: key.into(), message });
+        };
+        let id = &self.edge.id;
+        if id.is_empty() || id.len() > 128 || !id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+            problem("edge.id", format!("{id:?}: expected 1 to 128 letters, digits, '-', '_' or '.'"));
+        }
+        if self.log.segment_size < 1 << 20 {
+            problem("log.segment_size", "too small: at least 1 MiB, or files are opened all the time".into());
+        }
+        if self.log.max_size < 4 * self.log.segment_size {
+            problem("log.max_size", "too small: at least four segments (log.segment_size) must fit".into());
+        }
+        if self.edge.memory < 1 << 20 {
+            problem("edge.memory", "too small: at least 1 MiB".into());
+        }
+        if let Some(kafka) = &self.kafka
+            && let Err(error) = kafka.client()
+        {
+            problem("kafka", chain(&error));
+        }
+        problems
+    }
+}
+
+/// An error with all its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,107 @@
+//! Device files become gateways. The one place that knows all protocols.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use asset_stream::device_file::{self, DeviceFiles};
+use asset_stream::document::{Environment, Problems};
+use asset_stream::uns::{Schema, Uns};
+use gateway::Gateway;
+use gateway_modbus::{Buses, ModbusGateway};
+use gateway_opcua::OpcuaGateway;
+
+use crate::config::{Config, chain};
+use crate::register::Facts;
+
+/// A device as its file describes it, with everything checked.
+pub(crate) struct Device {
+    /// Its key in the device file.
+    pub(crate) name: Arc<str>,
+    /// Its asset's UUID.
+    pub(crate) asset: Arc<str>,
+    /// Its connector.
+    pub(crate) connector: Connector,
+    /// What is told at registration.
+    pub(crate) facts: Facts,
+}
+
+/// A connector, parsed by its protocol's crate. A new protocol is one line here and one in each of the matches below.
+pub(crate) enum Connector {
+    Opcua(gateway_opcua::Config),
+    Modbus(gateway_modbus::Config),
+}
+
+impl Connector {
+    /// The protocol's name as the fact `<PROTOCOL>.Gateway` and tables show it.
+    pub(crate) fn protocol(&self) -> &'static str {
+        match self {
+            Self::Opcua(_) => "OPCUA",
+            Self::Modbus(_) => "MODBUS",
+        }
+    }
+}
+
+/// Reads all device files. Problems and warnings are recorded; what has problems is left out.
+pub(crate) fn load(config: &Config, problems: &Problems) -> Vec<Device> {
+    let environment = Environment::process();
+    let schema = config.edge.uns_schema.as_deref().and_then(|file| Schema::load(file, &environment, problems));
+    let files = DeviceFiles::load([&config.edge.devices], Environment::process());
+    let devices = files.devices(problems);
+    let places = match &schema {
+        Some(schema) => schema.resolve_all(&devices),
+        None => devices.iter().map(no_schema).collect(),
+    };
+    devices.into_iter().zip(places).filter_map(|(device, uns)| read(device, uns)).collect()
+}
+
+fn no_schema(device: &device_file::Device<'_>) -> Option<Uns> {
+    if let Some(levels) = &device.uns {
+        levels.problem("", "there is no UNS schema to check it against; set edge.uns_schema in edge.toml");
+    }
+    None
+}
+
+fn read(device: device_file::Device<'_>, uns: Option<Uns>) -> Option<Device> {
+    let device_file::Device { name, uuid, connector_type, connector, .. } = device;
+    let connector = match connector_type.as_str() {
+        "opcua" => gateway_opcua::parse(connector).map(Connector::Opcua),
+        "modbus" => gateway_modbus::parse(connector).map(Connector::Modbus),
+        other => {
+            connector.problem("type", format!("{other:?} is no protocol of this edge; expected opcua or modbus"));
+            None
+        }
+    };
+    let connector = connector?;
+    let facts = Facts { asset: uuid.as_str().into(), protocol: connector.protocol(), uns };
+    Some(Device { name: name.into(), asset: uuid.into(), connector, facts })
+}
+
+/// What gateways of one protocol share: opened when the first of them needs it.
+pub(crate) struct Gateways {
+    buses: Buses,
+    opcua: Option<gateway_opcua::Shared>,
+    state_dir: std::path::PathBuf,
+}
+
+impl Gateways {
+    pub(crate) fn new(state_dir: &Path) -> Self {
+        Self { buses: Buses::new(), opcua: None, state_dir: state_dir.to_owned() }
+    }
+
+    /// Makes a gateway of a connector. Nothing is connected yet.
+    pub(crate) fn make(&mut self, connector: Connector) -> Result<Arc<dyn Gateway>, String> {
+        match connector {
+            Connector::Opcua(config) => {
+                let shared = match &self.opcua {
+                    Some(shared) => shared.clone(),
+                    None => gateway_opcua::Shared::open(&self.state_dir).map_err(|error| chain(&error))?,
+                };
+                Ok(Arc::new(OpcuaGateway::new(config, self.opcua.insert(shared).clone())))
+            }
+            Connector::Modbus(config) => {
+                let gateway = ModbusGateway::new(config, &self.buses).map_err(|error| chain(&error))?;
+                Ok(Arc::new(gateway))
+            }
+        }
+    }
+}

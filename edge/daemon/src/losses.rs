@@ -1,0 +1,72 @@
+//! What the log itself lost becomes gap events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use asset_stream::{Gap, GapReason, Timestamp};
+use edge_buffer::{Appended, Log, Loss, LossReason};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::config::chain;
+use crate::ingest::entry;
+
+/// Looks for losses until `stop`; appends their gap events, durable, then settles them. A crash in between tells a gap twice, never not.
+pub(crate) async fn run(log: Log, own_asset: Arc<str>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let (log, own_asset) = (log.clone(), own_asset.clone());
+        if let Err(error) = tokio::task::spawn_blocking(move || tell(&log, &own_asset)).await {
+            error!(%error, "losses could not be looked for");
+        }
+    }
+}
+
+fn tell(log: &Log, own_asset: &Arc<str>) {
+    for loss in log.losses() {
+        warn!(first = loss.first, last = loss.last, reason = ?loss.reason, detail = %loss.detail, "events were lost from the log");
+        let now = Timestamp::now();
+        let entries = gaps(&loss, own_asset).iter().map(|gap| entry(&gap.to_sample(now))).collect();
+        match log.append_durable(entries) {
+            Ok(Appended::Durable { .. }) => {}
+            // Still full: the loss stays unsettled and is told later.
+            Ok(Appended::Refused { .. }) => return,
+            Err(error) => return error!(error = %chain(&error), "a gap could not be told"),
+        }
+        if let Err(error) = log.settle(&loss) {
+            return error!(error = %chain(&error), "a told gap could not be settled, it will be told again");
+        }
+    }
+}
+
+/// A gap event for each asset that is known to have lost something, and one of the edge's own asset for what nobody can assign.
+fn gaps(loss: &Loss, own_asset: &Arc<str>) -> Vec<Gap> {
+    let reason = match loss.reason {
+        LossReason::DroppedOldest => GapReason::DroppedOldest,
+        LossReason::Damaged => GapReason::Damaged,
+    };
+    let gap = |asset: Arc<str>, count: Option<u64>, asset_sequences: Option<(u64, u64)>| Gap {
+        asset,
+        item: None,
+        reason,
+        count,
+        sequences: Some((loss.first, loss.last)),
+        asset_sequences,
+        from: Timestamp::from_millis(loss.from),
+        to: Timestamp::from_millis(loss.to),
+        detail: loss.detail.clone(),
+    };
+    if loss.keys.is_empty() {
+        return vec![gap(own_asset.clone(), loss.count, None)];
+    }
+    let of_key = |key: &edge_buffer::KeyLoss| match &key.key {
+        Some(asset) => gap(asset.clone(), key.count, (key.first > 0).then_some((key.first, key.last))),
+        None => gap(own_asset.clone(), key.count, None),
+    };
+    loss.keys.iter().map(of_key).collect()
+}

@@ -1,0 +1,182 @@
+//! The local socket: `status` and `tail` ask here. Only users that may write to the socket file get an answer.
+//!
+//! One JSON line asks, JSON lines answer: `{"status":{}}` gets one line, `{"tail":{"assets":[],"last":0}}` one for each durable event
+//! until the client hangs up. Every client has its own reader of the log; a slow one holds up nobody.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use edge_buffer::{Log, Read, Stored};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::status::Sources;
+
+/// A request line longer than this is no request.
+const LONGEST_REQUEST: u64 = 64 * 1024;
+/// Clients at the same time; a monitoring script gone wild must not take all file descriptors.
+const CLIENTS: usize = 32;
+
+/// What a client may ask.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// The picture of the edge.
+    Status {},
+    /// Durable events, live.
+    Tail {
+        /// Only these assets; empty: all.
+        assets: Vec<String>,
+        /// Start with this many events that the log holds already.
+        last: u64,
+    },
+}
+
+/// One event as `tail` prints it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TailLine {
+    pub(crate) asset: String,
+    pub(crate) seq: u64,
+    pub(crate) asset_seq: u64,
+    /// The record's value, byte for byte.
+    pub(crate) event: Box<RawValue>,
+}
+
+/// Removes the socket file when the daemon stops.
+pub(crate) struct Listener {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.path).ok();
+    }
+}
+
+/// Binds the socket; a file left by a crash is replaced, one that answers is not.
+pub(crate) async fn bind(path: &Path) -> anyhow::Result<Listener> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("the folder of the socket, {}, cannot be made", folder.display()))?;
+    }
+    if UnixStream::connect(path).await.is_ok() {
+        bail!("another openfactory-edge answers at {}; stop it first, or set edge.socket", path.display());
+    }
+    std::fs::remove_file(path).ok();
+    let listener = UnixListener::bind(path).with_context(|| format!("the socket {} cannot be made", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).context("the socket's permissions cannot be set")?;
+    Ok(Listener { listener, path: path.to_owned() })
+}
+
+/// Answers clients until `stop`.
+pub(crate) async fn serve(listener: Listener, sources: Arc<Sources>, stop: CancellationToken) {
+    let places = Arc::new(tokio::sync::Semaphore::new(CLIENTS));
+    let mut clients = tokio::task::JoinSet::new();
+    loop {
+        let place = tokio::select! {
+            () = stop.cancelled() => return,
+            Some(_) = clients.join_next() => continue,
+            place = places.clone().acquire_owned() => place,
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((client, _)) => {
+                let (sources, stop) = (sources.clone(), stop.clone());
+                clients.spawn(async move {
+                    if let Err(error) = answer(client, &sources, stop).await {
+                        debug!("a local client went away: {error:#}");
+                    }
+                    drop(place);
+                });
+            }
+            // Out of file descriptors: the next try must not come at once.
+            Err(error) => {
+                debug!(%error, "a local client could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(client: UnixStream, sources: &Sources, stop: CancellationToken) -> anyhow::Result<()> {
+    let (read, mut write) = client.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(LONGEST_REQUEST)).read_line(&mut line).await?;
+    match serde_json::from_str(&line) {
+        Ok(Request::Status {}) => {
+            let mut answer = serde_json::to_vec(&sources.status())?;
+            answer.push(b'\n');
+            write.write_all(&answer).await?;
+        }
+        Ok(Request::Tail { assets, last }) => {
+            let (tx, mut rx) = mpsc::channel::<Vec<u8>>(16);
+            let log = sources.log.clone();
+            // The log is read by blocking calls; the thread ends when the client's end of the channel is gone.
+            let follower = tokio::task::spawn_blocking(move || follow(&log, &assets, last, &tx, &stop));
+            while let Some(lines) = rx.recv().await {
+                write.write_all(&lines).await?;
+            }
+            follower.await??;
+        }
+        Err(error) => write.write_all(format!("{{\"error\":{}}}\n", serde_json::to_string(&error.to_string())?).as_bytes()).await?,
+    }
+    Ok(())
+}
+
+fn follow(log: &Log, assets: &[String], last: u64, tx: &mpsc::Sender<Vec<u8>>, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut reader = log.reader(log.durable().saturating_sub(last));
+    while !stop.is_cancelled() && !tx.is_closed() {
+        let block = reader.next_block(500)?;
+        if block.is_empty() {
+            log.wait_durable(reader.position(), Duration::from_millis(200));
+            continue;
+        }
+        let mut lines = Vec::new();
+        for read in block {
+            if let Read::Entry(stored) = read
+                && (assets.is_empty() || assets.iter().any(|asset| **asset == *stored.key))
+            {
+                write_line(&stored, &mut lines)?;
+            }
+        }
+        if !lines.is_empty() && tx.blocking_send(lines).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn write_line(stored: &Stored, lines: &mut Vec<u8>) -> anyhow::Result<()> {
+    let event = RawValue::from_string(String::from_utf8_lossy(&stored.value).into_owned())?;
+    let line = TailLine { asset: stored.key.to_string(), seq: stored.sequence, asset_seq: stored.key_sequence, event };
+    serde_json::to_writer(&mut *lines, &line)?;
+    lines.push(b'\n');
+    Ok(())
+}
+
+/// Asks the running daemon; the answer is read line by line.
+pub(crate) fn ask(socket: &Path, request: &Request) -> anyhow::Result<std::io::BufReader<std::os::unix::net::UnixStream>> {
+    use std::io::Write;
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => "run this as root or as a member of the daemon's group",
+            _ => "is it running? systemctl status openfactory-edge",
+        };
+        anyhow::anyhow!("the edge does not answer at {}: {error}; {advice}", socket.display())
+    })?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    Ok(std::io::BufReader::new(stream))
+}

@@ -1,0 +1,198 @@
+//! What the running edge tells about itself: one picture for `status`, its JSON and systemd's status line.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use asset_stream::Timestamp;
+use edge_buffer::{Health, Log};
+use edge_mirror::{Clock, Facts, Monitor};
+use gateway::{Connection, DeviceStatus};
+use serde::{Deserialize, Serialize};
+
+use crate::ingest::Counters;
+
+/// The whole picture. Times are ISO 8601, UTC.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    pub(crate) edge: String,
+    pub(crate) asset: String,
+    pub(crate) started: String,
+    pub(crate) now: String,
+    pub(crate) events: Events,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) log: LogStatus,
+    /// Absent without a `[kafka]` section.
+    pub(crate) mirror: Option<MirrorStatus>,
+}
+
+/// Counts since the start of the process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Events {
+    /// Samples taken from gateways.
+    pub(crate) accepted: u64,
+    /// Of those, on disk.
+    pub(crate) durable: u64,
+    /// Of those, refused by a full log.
+    pub(crate) refused: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Device {
+    pub(crate) name: String,
+    pub(crate) asset: String,
+    pub(crate) protocol: String,
+    /// `connecting`, `connected` or `lost`.
+    pub(crate) state: String,
+    pub(crate) since: Option<String>,
+    pub(crate) samples: u64,
+    pub(crate) gaps: u64,
+    pub(crate) restarts: u64,
+    pub(crate) last_error: Option<String>,
+    pub(crate) last_error_at: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LogStatus {
+    pub(crate) epoch: u64,
+    /// First sequence that the log still holds; 0 when it is empty.
+    pub(crate) first: u64,
+    /// Last durable sequence; 0 when there is none.
+    pub(crate) durable: u64,
+    pub(crate) bytes: u64,
+    pub(crate) max_bytes: u64,
+    pub(crate) segments: u64,
+    /// Losses whose gap events are not written yet.
+    pub(crate) losses: u64,
+    /// What keeps the log from taking events, in plain words.
+    pub(crate) failure: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MirrorStatus {
+    /// One word, e.g. `mirroring`, `waiting`, `superseded`.
+    pub(crate) state: String,
+    /// The same in a sentence, with the remedy if a person is needed.
+    pub(crate) detail: String,
+    /// Last sequence up to which Kafka has everything.
+    pub(crate) acknowledged: u64,
+    /// Durable events that Kafka has not acknowledged.
+    pub(crate) backlog: u64,
+    pub(crate) oldest_unsent: Option<String>,
+    /// Acknowledged events a second, lately.
+    pub(crate) rate: f64,
+    pub(crate) eta_seconds: Option<u64>,
+    pub(crate) refused: u64,
+    pub(crate) resent: u64,
+    pub(crate) last_error: Option<String>,
+}
+
+/// One device as the daemon knows it.
+pub(crate) struct Watched {
+    pub(crate) name: Arc<str>,
+    pub(crate) asset: Arc<str>,
+    pub(crate) protocol: &'static str,
+    pub(crate) status: Arc<DeviceStatus>,
+}
+
+/// Everything that the picture is drawn from.
+pub(crate) struct Sources {
+    pub(crate) edge: String,
+    pub(crate) asset: Arc<str>,
+    pub(crate) started: Timestamp,
+    pub(crate) max_bytes: u64,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) devices: Vec<Watched>,
+    pub(crate) log: Log,
+    pub(crate) mirror: Option<Monitor>,
+}
+
+impl Sources {
+    /// Draws the picture as it is now.
+    pub(crate) fn status(&self) -> Status {
+        let stats = self.log.stats();
+        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            edge: self.edge.clone(),
+            asset: self.asset.to_string(),
+            started: self.started.to_string(),
+            now: Timestamp::now().to_string(),
+            events: Events {
+                accepted: load(&self.counters.accepted),
+                durable: load(&self.counters.durable),
+                refused: load(&self.counters.refused),
+            },
+            devices: self.devices.iter().map(device).collect(),
+            log: LogStatus {
+                epoch: self.log.epoch(),
+                first: stats.first,
+                durable: self.log.durable(),
+                bytes: stats.bytes,
+                max_bytes: self.max_bytes,
+                segments: stats.segments as u64,
+                losses: stats.losses as u64,
+                failure: match stats.health {
+                    Health::Writable => None,
+                    Health::Full(why) | Health::Failing(why) => Some(why),
+                    Health::Closed => Some("the log is closed".into()),
+                },
+            },
+            mirror: self.mirror.as_ref().map(mirror),
+        }
+    }
+
+    /// Tells the mirror what the fleet's topic shall say of this edge.
+    pub(crate) fn announce(&self) {
+        let Some(mirror) = &self.mirror else { return };
+        let connected = self.devices.iter().filter(|d| matches!(d.status.connection(), Some((Connection::Connected, _)))).count();
+        mirror.announce(Facts {
+            devices: self.devices.len() as u32,
+            connected: connected as u32,
+            clock: Clock::Unknown,
+            host: std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        });
+    }
+
+    /// One line for `systemctl status`.
+    pub(crate) fn line(&self) -> String {
+        let status = self.status();
+        let connected = status.devices.iter().filter(|d| d.state == "connected").count();
+        let mirror = status.mirror.map_or_else(|| "no Kafka configured".into(), |m| format!("{}, backlog {}", m.detail, m.backlog));
+        format!("{connected}/{} devices connected; {} events durable; {mirror}", status.devices.len(), status.events.durable)
+    }
+}
+
+fn device(device: &Watched) -> Device {
+    let connection = device.status.connection();
+    let error = device.status.last_error();
+    Device {
+        name: device.name.to_string(),
+        asset: device.asset.to_string(),
+        protocol: device.protocol.into(),
+        state: connection.map_or("connecting", |(state, _)| state.as_str()).into(),
+        since: connection.map(|(_, since)| since.to_string()),
+        samples: device.status.samples(),
+        gaps: device.status.gaps(),
+        restarts: device.status.restarts(),
+        last_error_at: error.as_ref().map(|(_, at)| at.to_string()),
+        last_error: error.map(|(text, _)| text),
+    }
+}
+
+fn mirror(mirror: &Monitor) -> MirrorStatus {
+    let status = mirror.status();
+    MirrorStatus {
+        state: status.state.to_string(),
+        detail: status.sentence,
+        acknowledged: status.acknowledged,
+        backlog: status.backlog,
+        oldest_unsent: status.oldest_unsent.map(|ms| Timestamp::from_millis(ms).to_string()),
+        rate: status.rate,
+        eta_seconds: status.eta.map(|eta| eta.as_secs()),
+        refused: status.refused,
+        resent: status.resent,
+        last_error: status.last_error.map(|(text, at)| format!("{} {text}", Timestamp::from_millis(at))),
+    }
+}

@@ -1,0 +1,97 @@
+//! `openfactory-edge status`: the picture for people, or as JSON.
+
+use std::io::BufRead;
+use std::path::Path;
+
+use anyhow::Context;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+
+use crate::cli::StatusArgs;
+use crate::socket::{Request, ask};
+use crate::status::{LogStatus, MirrorStatus, Status};
+
+/// Asks the running edge and prints what it says.
+pub(crate) fn run(config: &Path, args: &StatusArgs) -> anyhow::Result<()> {
+    let socket = crate::check::socket_of(config)?;
+    let mut line = String::new();
+    ask(&socket, &Request::Status {})?.read_line(&mut line)?;
+    let status: Status = serde_json::from_str(&line).context("the daemon's answer cannot be read; is it another version?")?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print(&status);
+    }
+    Ok(())
+}
+
+fn print(status: &Status) {
+    println!("edge {} ({}), version {}, running since {}", status.edge, status.asset, status.version, status.started);
+    let events = &status.events;
+    println!("events    {} accepted, {} durable, {} refused", events.accepted, events.durable, events.refused);
+    println!("log       {}", log_line(&status.log));
+    match &status.mirror {
+        Some(mirror) => print_mirror(mirror),
+        None => println!("mirror    no [kafka] section: the edge collects and keeps, nothing is sent"),
+    }
+    if status.devices.is_empty() {
+        println!("devices   none configured");
+        return;
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["device", "asset", "protocol", "state", "since", "samples", "gaps", "last error"]);
+    for device in &status.devices {
+        let error = match (&device.last_error, &device.last_error_at) {
+            (Some(error), Some(at)) => format!("{at} {error}"),
+            _ => String::new(),
+        };
+        let since = device.since.clone().unwrap_or_default();
+        let (samples, gaps) = (device.samples.to_string(), device.gaps.to_string());
+        table.add_row([&device.name, &device.asset, &device.protocol, &device.state, &since, &samples, &gaps, &error]);
+    }
+    for number in [5, 6] {
+        if let Some(column) = table.column_mut(number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    println!("{table}");
+}
+
+fn log_line(log: &LogStatus) -> String {
+    let held = if log.first == 0 { "empty".into() } else { format!("events {} to {}", log.first, log.durable) };
+    let mut line = format!("{held}, {} of {} in {} segments, epoch {}", size(log.bytes), size(log.max_bytes), log.segments, log.epoch);
+    if log.losses > 0 {
+        line.push_str(&format!(", {} losses to be told", log.losses));
+    }
+    if let Some(failure) = &log.failure {
+        line.push_str(&format!("\n          FAILING: {failure}"));
+    }
+    line
+}
+
+fn print_mirror(mirror: &MirrorStatus) {
+    println!("mirror    {}: {}", mirror.state, mirror.detail);
+    let mut line = format!("          acknowledged {}, backlog {}, {:.0} events/s", mirror.acknowledged, mirror.backlog, mirror.rate);
+    if let Some(oldest) = &mirror.oldest_unsent {
+        line.push_str(&format!(", oldest unsent {oldest}"));
+    }
+    if let Some(eta) = mirror.eta_seconds {
+        line.push_str(&format!(", caught up in about {eta} s"));
+    }
+    println!("{line}");
+    if mirror.refused + mirror.resent > 0 {
+        println!("          {} refused by Kafka (see gap events), {} sent again after doubt", mirror.refused, mirror.resent);
+    }
+    if let Some(error) = &mirror.last_error {
+        println!("          last error: {error}");
+    }
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
