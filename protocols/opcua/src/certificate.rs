@@ -127,7 +127,7 @@ impl Certificate {
         let mut text = String::with_capacity(64);
         for byte in Sha256::digest(&self.der) {
             // Writing into a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
+            write!(text, "{byte:02x}").ok();
         }
         text
     }

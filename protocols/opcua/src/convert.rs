@@ -189,7 +189,7 @@ fn expanded(id: &ExpandedNodeId) -> String {
 /// OPC UA counts 100 ns: as many decimals as there are, at least three.
 fn iso(time: &DateTime) -> String {
     let time = time.as_chrono();
-    let decimals = if time.timestamp_subsec_nanos() % 1_000_000 == 0 { "%Y-%m-%dT%H:%M:%S%.3fZ" } else { "%Y-%m-%dT%H:%M:%S%.fZ" };
+    let decimals = if time.timestamp_subsec_nanos().is_multiple_of(1_000_000) { "%Y-%m-%dT%H:%M:%S%.3fZ" } else { "%Y-%m-%dT%H:%M:%S%.fZ" };
     time.format(decimals).to_string()
 }
 

@@ -194,7 +194,7 @@ fn explain_status(status: StatusCode, said: &str, known: &Known<'_>) -> String {
 
 /// Times stand first: with a wrong clock every other message misleads.
 fn clock(status: StatusCode, known: &Known<'_>) -> Option<String> {
-    let about_time = [
+    let is_about_time = [
         StatusCode::BadInvalidTimestamp,
         StatusCode::BadCertificateTimeInvalid,
         StatusCode::BadSecurityChecksFailed,
@@ -202,7 +202,8 @@ fn clock(status: StatusCode, known: &Known<'_>) -> Option<String> {
         StatusCode::BadCertificateUntrusted,
     ]
     .contains(&status);
-    if !about_time && !(is_hang_up(status) && is_secured(known)) {
+    let is_wordless = is_hang_up(status) && is_secured(known);
+    if !is_about_time && !is_wordless {
         return None;
     }
     let ours = known.identity.certificate();

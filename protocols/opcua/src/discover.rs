@@ -70,7 +70,7 @@ async fn ask(client: &Client, uri: &str, within: Duration) -> Result<Discovery, 
         while !matches!(events.poll().await, opcua::client::transport::TransportPollResult::Closed(_)) {}
     };
     // A server that does not hang up is not waited for.
-    let _ = timeout(GOODBYE, goodbye).await;
+    timeout(GOODBYE, goodbye).await.ok();
     match response {
         ResponseMessage::GetEndpoints(response) if !response.response_header.service_result.is_bad() => Ok(Discovery {
             endpoints: response.endpoints.unwrap_or_default(),

@@ -24,7 +24,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })();
     if written.is_err() {
         // Best effort: the error that matters is the first one.
-        let _ = fs::remove_file(&temporary);
+        fs::remove_file(&temporary).ok();
     }
     written
 }

@@ -7,7 +7,7 @@ use asset_stream::{DataItem, Kind, Sample, Timestamp};
 use opcua::client::Session;
 use opcua::types::{
     Argument, AttributeId, BrowseDescription, BrowseDirection, BrowseResultMaskFlags, DataValue, NodeClass, NodeClassMask, NodeId,
-    ReadValueId, ReferenceDescription, ReferenceTypeId, StatusCode, TimestampsToReturn, VariableId, Variant,
+    ObjectId, ReadValueId, ReferenceDescription, ReferenceTypeId, StatusCode, TimestampsToReturn, VariableId, Variant,
 };
 use serde::Serialize;
 use tracing::{info, warn};
@@ -143,7 +143,7 @@ async fn search(session: &Session, limits: &Limits, roots: &[(String, NodeId)]) 
                 match class {
                     NodeClass::Method => found.push(Found { object: object.clone(), method: id, path }),
                     // The methods of every server's Server object (GetMonitoredItems …) are no operations of an asset.
-                    NodeClass::Object if id == NodeId::from(opcua::types::ObjectId::Server) => {}
+                    NodeClass::Object if id == ObjectId::Server => {}
                     NodeClass::Object if seen.insert(id.clone()) => level.push((id, path)),
                     _ => {}
                 }

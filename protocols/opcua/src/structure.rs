@@ -66,7 +66,7 @@ fn write_body(encoding_id: &NodeId, body: &[u8], structures: Option<&Structures>
     out.truncate(start);
     let opaque = Opaque { encoding_id: encoding_id.to_string(), body: ByteString::from(body.to_vec()).as_base64() };
     // Writing into memory cannot fail.
-    let _ = serde_json::to_writer(out, &opaque);
+    serde_json::to_writer(out, &opaque).ok();
 }
 
 #[derive(serde::Serialize)]
@@ -262,7 +262,7 @@ impl Reader<'_> {
 fn write_name(name: &str, separator: u8, out: &mut Vec<u8>) {
     out.push(separator);
     // Writing into memory cannot fail.
-    let _ = serde_json::to_writer(&mut *out, name);
+    serde_json::to_writer(&mut *out, name).ok();
     out.push(b':');
 }
 

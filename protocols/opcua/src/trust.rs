@@ -233,7 +233,7 @@ impl TrustStore {
         files.sort();
         let surplus = files.len().saturating_sub(REJECTED_KEPT);
         for (_, path) in files.into_iter().take(surplus) {
-            let _ = fs::remove_file(path);
+            fs::remove_file(path).ok();
         }
     }
 
@@ -241,7 +241,7 @@ impl TrustStore {
         let name = CertificateStore::cert_file_name(certificate.x509());
         let path = self.0.library.join("trusted").join(&name);
         // The library reads its `rejected` first: nothing of ours writes there, but an older version may have.
-        let _ = fs::remove_file(self.0.library.join("rejected").join(&name));
+        fs::remove_file(self.0.library.join("rejected").join(&name)).ok();
         if fs::read(&path).is_ok_and(|there| there == certificate.der()) {
             return Ok(());
         }
