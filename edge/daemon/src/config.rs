@@ -66,7 +66,7 @@ fn default_memory() -> u64 {
     32 << 20
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Log {
     /// Everything that the log may take on the disk.
@@ -106,7 +106,7 @@ impl Default for Log {
     }
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WhenFull {
     /// The oldest events make room, with a gap event.
@@ -115,7 +115,7 @@ pub(crate) enum WhenFull {
     RefuseNew,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Mirror {
     /// The asset stream.
@@ -142,7 +142,7 @@ impl Default for Mirror {
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateTopics {
     /// Partitions of the asset stream.
@@ -154,7 +154,7 @@ pub(crate) struct CreateTopics {
     pub(crate) config: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OnChangedTopic {
     /// Go on after the last acknowledged event.
@@ -255,4 +255,57 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Log, Mirror};
+    use std::path::Path;
+
+    fn problems(text: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let file = folder.path().join("edge.toml");
+        std::fs::write(&file, text).expect("temp file");
+        let problems = Config::load(&file).expect_err("the config is bad");
+        let folder = format!("{}/", folder.path().display());
+        problems.iter().map(|problem| problem.to_string().replace(&folder, "")).collect()
+    }
+
+    #[test]
+    fn the_example_is_valid_and_its_values_are_the_defaults_as_it_says() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/edge.toml");
+        let config = Config::load(&file).expect("the example is valid");
+        assert_eq!(config.log, Log::default());
+        assert_eq!(config.mirror, Mirror::default());
+        assert_eq!(config.edge.memory, super::default_memory());
+        assert_eq!((config.edge.state_dir, config.edge.socket), (super::default_state(), super::default_socket()));
+    }
+
+    #[test]
+    fn all_problems_are_told_with_file_line_and_key() {
+        let told = problems("[edge]\nid = \"a\"\nmemory = 5\n[log]\nwhen_full = \"panic\"\n[kafka]\nbroker = [\"b:9092\"]\n");
+        assert_eq!(
+            told,
+            [
+                "edge.toml:3:10: edge.memory: invalid type: integer `5`, expected a string",
+                "edge.toml:5:13: log.when_full: unknown variant `panic`, expected `drop_oldest` or `refuse_new`",
+                "edge.toml:6:1: kafka.brokers: missing field `brokers`",
+                "edge.toml:7:1: kafka.broker: unknown field `broker`, expected one of `brokers`, `tls`, `sasl`, `overrides`",
+            ]
+        );
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_told_too() {
+        let told = problems("[edge]\nid = \"a b\"\nmemory = \"1 KiB\"\n[log]\nmax_size = \"100 MiB\"\n[kafka]\nbrokers = []\n");
+        assert_eq!(
+            told,
+            [
+                "edge.toml: edge.id: \"a b\": expected 1 to 128 letters, digits, '-', '_' or '.'",
+                "edge.toml: log.max_size: too small: at least four segments (log.segment_size) must fit",
+                "edge.toml: edge.memory: too small: at least 1 MiB",
+                "edge.toml: kafka: kafka.brokers is empty: name at least one broker as \"host:port\"",
+            ]
+        );
+    }
 }

@@ -4,7 +4,7 @@ use std::io::BufRead;
 use std::path::Path;
 
 use anyhow::Context;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
 use crate::cli::StatusArgs;
@@ -39,15 +39,11 @@ fn print(status: &Status) {
         return;
     }
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["device", "asset", "protocol", "state", "since", "samples", "gaps", "last error"]);
+    table.load_style(NOTHING).set_header(["device", "asset", "protocol", "state", "since", "samples", "gaps"]);
     for device in &status.devices {
-        let error = match (&device.last_error, &device.last_error_at) {
-            (Some(error), Some(at)) => format!("{at} {error}"),
-            _ => String::new(),
-        };
         let since = device.since.clone().unwrap_or_default();
         let (samples, gaps) = (device.samples.to_string(), device.gaps.to_string());
-        table.add_row([&device.name, &device.asset, &device.protocol, &device.state, &since, &samples, &gaps, &error]);
+        table.add_row([&device.name, &device.asset, &device.protocol, &device.state, &since, &samples, &gaps]);
     }
     for number in [5, 6] {
         if let Some(column) = table.column_mut(number) {
@@ -55,6 +51,11 @@ fn print(status: &Status) {
         }
     }
     println!("{table}");
+    for device in &status.devices {
+        if let (Some(error), Some(at)) = (&device.last_error, &device.last_error_at) {
+            println!("{}, last error at {at}: {error}", device.name);
+        }
+    }
 }
 
 fn log_line(log: &LogStatus) -> String {

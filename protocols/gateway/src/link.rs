@@ -5,6 +5,7 @@ use std::sync::Arc;
 use asset_stream::facts::{self, Availability};
 use asset_stream::{DataItem, Gap, Kind, Sample, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tracing::{debug, info, warn};
 
 use crate::status::{Connection, DeviceStatus};
 
@@ -155,16 +156,27 @@ impl DeviceLink {
     pub async fn connected(&self) -> Result<(), Closed> {
         match self.status.set(Connection::Connected) {
             Some(Connection::Connected) => Ok(()),
-            _ => self.tell(Availability::Available).await,
+            _ => {
+                info!("the device answers");
+                self.tell(Availability::Available).await
+            }
         }
     }
 
     /// The device does not answer, and why, in plain words: `avail` becomes UNAVAILABLE if it was not.
     pub async fn lost(&self, reason: impl Into<String>) -> Result<(), Closed> {
-        self.status.set_error(reason.into());
+        let reason = reason.into();
+        self.status.set_error(reason.clone());
         match self.status.set(Connection::Lost) {
-            Some(Connection::Lost) => Ok(()),
-            _ => self.tell(Availability::Unavailable).await,
+            Some(Connection::Lost) => {
+                // Retries go on for as long as it takes; the log is told once, and each reason stands in the status.
+                debug!(%reason, "the device does not answer");
+                Ok(())
+            }
+            _ => {
+                warn!(%reason, "the device does not answer");
+                self.tell(Availability::Unavailable).await
+            }
         }
     }
 
