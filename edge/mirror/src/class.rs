@@ -1,0 +1,50 @@
+//! What an error means for the mirror.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+/// Who is to blame, and so what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// This record is refused, whenever it is sent.
+    Record,
+    /// Another record of its batch was refused; this one was not looked at.
+    Neighbour,
+    /// We are not allowed to.
+    Denied,
+    /// The topic is not there.
+    Topic,
+    /// Anything else: build up everything anew, and try again.
+    Transient,
+}
+
+/// What a delivery report's error means.
+pub(crate) fn of(code: Code) -> Class {
+    match code {
+        Code::MessageSizeTooLarge
+        | Code::MessageBatchTooLarge
+        | Code::InvalidMessageSize
+        | Code::InvalidRecord
+        | Code::InvalidTimestamp => Class::Record,
+        Code::InvalidDifferentRecord => Class::Neighbour,
+        Code::TopicAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState
+        | Code::SSL
+        | Code::PolicyViolation
+        | Code::Authentication => Class::Denied,
+        Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::InvalidTopic => Class::Topic,
+        _ => Class::Transient,
+    }
+}
+
+/// True for refusals that follow from the record's size alone.
+pub(crate) fn is_about_size(code: Code) -> bool {
+    matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize)
+}
+
+/// What a failed call means.
+pub(crate) fn of_error(error: &KafkaError) -> Class {
+    error.rdkafka_error_code().map_or(Class::Transient, of)
+}

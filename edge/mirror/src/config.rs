@@ -1,0 +1,176 @@
+//! What the mirror needs to know.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use asset_stream::topics;
+
+use crate::Error;
+
+/// Properties of librdkafka on which the mirror's promises rest: nobody may override them.
+const PROTECTED: [&str; 11] = [
+    "acks",
+    "delivery.timeout.ms",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "group.id",
+    "isolation.level",
+    "message.timeout.ms",
+    "partitioner",
+    "request.required.acks",
+    "retries",
+    "transactional.id",
+];
+
+/// Everything that can be set. [`Config::new`] gives the defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How to reach the brokers.
+    pub kafka: service::kafka::Config,
+    /// Names this edge in the header `of-edge`, in `ofa_edges`, and as an asset of its own.
+    pub edge_id: String,
+    /// Where events go.
+    pub assets_topic: String,
+    /// Where edges announce themselves.
+    pub edges_topic: String,
+    /// What to do about a topic that is missing.
+    pub create_topics: CreateTopics,
+    /// At most so many events are handed over and not yet acknowledged.
+    pub window: usize,
+    /// At most so many bytes of events are handed over and not yet acknowledged. librdkafka needs about 600 bytes an event beside them.
+    pub window_bytes: usize,
+    /// At most so many events a second; absent: as many as Kafka takes.
+    pub rate: Option<u32>,
+    /// How batches are compressed: a codec that librdkafka knows (`zstd`, `lz4`, `gzip`, `none`).
+    pub compression: String,
+    /// How long an event may wait for others to share its batch.
+    pub linger: Duration,
+    /// Requests under way to one broker. More than one hides the round trip of a long link, at the price described in decision 0003.
+    pub max_in_flight: u8,
+    /// The largest record that is tried at all, in bytes. What the topic itself allows is asked from the broker.
+    pub max_record_bytes: usize,
+    /// How long a broker may take for a request; after doubt, the mirror waits as long before it trusts what it reads back.
+    pub request_timeout: Duration,
+    /// After so long without any answer, brokers may have forgotten the producer (`producer.id.expiration.ms`, one day): doubt.
+    pub producer_memory: Duration,
+    /// At most so many bytes are read back to settle one doubt; beyond, events in doubt are sent again, marked.
+    pub doubt_limit_bytes: u64,
+    /// What to do when the topic is not what it was: other cluster, made anew, cut back.
+    pub on_changed_topic: OnChangedTopic,
+    /// How often the cursor is kept, at most.
+    pub keep_every: Duration,
+    /// How often the edge announces itself.
+    pub announce_every: Duration,
+}
+
+/// What to do about a topic that is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CreateTopics {
+    /// Wait for somebody to create it; the status says how.
+    Never,
+    /// Create it.
+    Create {
+        /// Partitions of the asset stream. They cannot change later without breaking each asset's order in Kafka.
+        partitions: i32,
+        /// Copies of each partition.
+        replication: i32,
+        /// Further settings of the asset stream's topic, e.g. `retention.ms`.
+        settings: BTreeMap<String, String>,
+    },
+}
+
+/// What to do when the topic is not what it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnChangedTopic {
+    /// Go on with the first event that was not acknowledged.
+    #[default]
+    Continue,
+    /// Send again whatever the log still has and the topic has not.
+    ResendRetained,
+}
+
+impl OnChangedTopic {
+    /// The word for configs, logs and events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Continue => "continue",
+            Self::ResendRetained => "resend_retained",
+        }
+    }
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new(kafka: service::kafka::Config, edge_id: impl Into<String>) -> Self {
+        Self {
+            kafka,
+            edge_id: edge_id.into(),
+            assets_topic: topics::ASSETS.into(),
+            edges_topic: topics::EDGES.into(),
+            create_topics: CreateTopics::Never,
+            window: 50_000,
+            window_bytes: 32 << 20,
+            rate: None,
+            compression: "zstd".into(),
+            linger: Duration::from_millis(5),
+            max_in_flight: 1,
+            max_record_bytes: 8 << 20,
+            request_timeout: Duration::from_secs(10),
+            producer_memory: Duration::from_secs(12 * 3600),
+            doubt_limit_bytes: 512 << 20,
+            on_changed_topic: OnChangedTopic::Continue,
+            keep_every: Duration::from_millis(250),
+            announce_every: Duration::from_secs(30),
+        }
+    }
+
+    /// Finds what cannot work before anything is started.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let wrong = |key, problem| Err(Error::Config { key, problem });
+        if self.edge_id.is_empty() {
+            return wrong("edge_id", "is empty");
+        }
+        for (key, topic) in [("assets_topic", &self.assets_topic), ("edges_topic", &self.edges_topic)] {
+            let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+            if topic.is_empty() || topic.len() > 249 || !topic.bytes().all(legal) {
+                return wrong(key, "is no name that Kafka takes: 1 to 249 letters, digits, dots, underscores, hyphens");
+            }
+        }
+        if self.window == 0 || self.window > 10_000_000 {
+            return wrong("window", "must be 1 to 10000000 events");
+        }
+        if !(1 << 10..=1 << 30).contains(&self.window_bytes) {
+            return wrong("window_bytes", "must be 1 KiB to 1 GiB");
+        }
+        if self.rate == Some(0) {
+            return wrong("rate", "must be at least 1 event a second; leave it out for no limit");
+        }
+        if !(1..=5).contains(&self.max_in_flight) {
+            return wrong("max_in_flight", "must be 1 to 5: an idempotent producer knows no more");
+        }
+        if !(1_000..=1_000_000_000).contains(&self.max_record_bytes) {
+            return wrong("max_record_bytes", "must be 1000 to 1000000000 bytes");
+        }
+        if !(Duration::from_millis(100)..=Duration::from_secs(900)).contains(&self.request_timeout) {
+            return wrong("request_timeout", "must be 100 ms to 15 min");
+        }
+        if let Some(property) = self.kafka.overrides.keys().find(|property| PROTECTED.contains(&property.as_str())) {
+            return Err(Error::Protected { property: property.clone() });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn overrides_that_would_break_a_promise_are_refused_by_name() {
+        let mut config = Config::new(service::kafka::Config::plain("kafka:9092"), "EDGE-1");
+        config.check().expect("the defaults are valid");
+        config.kafka.overrides.insert("enable.idempotence".into(), "false".into());
+        let error = config.check().expect_err("idempotence is not optional");
+        assert!(error.to_string().contains("enable.idempotence"), "{error}");
+    }
+}

@@ -1,0 +1,453 @@
+//! While a producer lives: log in, Kafka out, reports back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use asset_stream::{Event, Gap, GapReason, Timestamp};
+use edge_buffer::{Read, Reader, Stored};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use tracing::{debug, error, info, warn};
+
+use crate::class::{self, Class};
+use crate::pace::{Meter, Pace};
+use crate::producer::{NotTaken, Producer, Report};
+use crate::readback::{Standing, Verdict};
+use crate::scout::Failure;
+use crate::status::State;
+use crate::worker::{Ground, Worker, chain};
+
+/// Events handed over between two looks at the reports.
+const STRIDE: usize = 1000;
+/// Events taken from the log at a time.
+const BLOCK: usize = 500;
+/// With nothing to send, the loop turns about so often.
+const IDLE: Duration = Duration::from_millis(100);
+/// Without a report for so long, the brokers are called unreachable.
+const SILENT: Duration = Duration::from_secs(5);
+/// What key, headers and framing add to a record, about.
+const FRAMING: usize = 200;
+/// So many records refused one after the other, for another reason than their size, are no longer taken for bad records.
+const TOO_MANY_REFUSED: u32 = 100;
+
+/// What one producer's life needs beside the worker.
+struct Flow {
+    producer: Producer,
+    reader: Reader,
+    /// Read, and not yet handed over.
+    ready: VecDeque<Read>,
+    standing: Standing,
+    /// The event that is under way alone, because Kafka may refuse it.
+    alone: Option<Stored>,
+    /// Largest batch; records above this size go alone.
+    batch_bytes: usize,
+    reports: Vec<Report>,
+    failures: Vec<(u64, Code)>,
+    heard: Instant,
+    pace: Pace,
+    meter: Meter,
+    mirrored: u64,
+}
+
+/// What filling the window came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    /// Something was handed over or settled.
+    Some,
+    /// There is nothing new in the log.
+    Empty,
+    /// There is, but it has to wait for reports, or for the rate.
+    Held,
+}
+
+impl Worker {
+    /// Lets events flow until the producer's life ends. `Ok`: told to stop, or superseded.
+    pub(crate) fn flow(&mut self, standing: Standing, ground: &Ground) -> Result<(), Failure> {
+        let batch_bytes = self.batch_bytes.min(ground.max_message.saturating_sub(1024).max(1024));
+        let producer = self.start_producer(batch_bytes)?;
+        let now = Instant::now();
+        let mut flow = Flow {
+            producer,
+            reader: self.log.reader(self.window.acknowledged()),
+            ready: VecDeque::new(),
+            standing,
+            alone: None,
+            batch_bytes,
+            reports: Vec::new(),
+            failures: Vec::new(),
+            heard: now,
+            pace: Pace::new(self.config.rate, now),
+            meter: Meter::new(0, self.log.durable(), now),
+            mirrored: 0,
+        };
+        self.shared.enter(State::Mirroring, "events flow into Kafka");
+        let ended = self.turn_around(&mut flow);
+        self.end(flow, ended)
+    }
+
+    fn start_producer(&self, batch_bytes: usize) -> Result<Producer, Failure> {
+        self.shared.update(|status| status.producers += 1);
+        // A suspect has nobody to wait for.
+        let linger = if self.suspects.is_empty() { self.config.linger } else { Duration::ZERO };
+        Producer::start(&self.config, self.log.epoch(), batch_bytes, linger).map_err(|e| Failure::new(Class::Transient, chain(&e)))
+    }
+
+    /// The loop. Ends with `Ok` when told to, with an error when the producer can no longer be trusted.
+    fn turn_around(&mut self, flow: &mut Flow) -> Result<(), Failure> {
+        let mut wait = Duration::ZERO;
+        while self.turn() {
+            flow.producer.poll(wait, &mut flow.reports);
+            self.take_reports(flow)?;
+            let fatal = flow.producer.fatal();
+            if fatal.is_some() {
+                // It is told before the reports of the events that it is about, and these say what to do.
+                let mut more = Vec::new();
+                flow.producer.drain(Duration::from_secs(1), &mut more);
+                flow.reports.append(&mut more);
+                self.take_reports(flow)?;
+            }
+            if !flow.failures.is_empty() {
+                self.look_at_failures(flow)?;
+            } else if let Some((code, text)) = fatal {
+                return Err(Failure::new(class::of(code), format!("the producer cannot go on: {text}")));
+            }
+            let filled = self.fill(flow)?;
+            self.keep_in_time()?;
+            self.look_at_the_clock(flow)?;
+            wait = match filled {
+                Filled::Some => Duration::ZERO,
+                Filled::Held => Duration::from_millis(1),
+                Filled::Empty if self.window.waiting() == 0 => {
+                    self.log.wait_durable(flow.reader.position(), IDLE);
+                    Duration::ZERO
+                }
+                // Reports are not urgent, new events are.
+                Filled::Empty => {
+                    self.log.wait_durable(flow.reader.position(), Duration::from_millis(5));
+                    Duration::ZERO
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Another producer, while nothing is under way: no doubt.
+    fn replace_producer(&self, flow: &mut Flow) -> Result<(), Failure> {
+        let producer = self.start_producer(flow.batch_bytes)?;
+        std::mem::replace(&mut flow.producer, producer).end(Duration::from_secs(1));
+        Ok(())
+    }
+
+    /// Takes reports into the window and moves the acknowledged prefix on.
+    fn take_reports(&mut self, flow: &mut Flow) -> Result<(), Failure> {
+        if flow.reports.is_empty() && self.window.waiting() == self.window.len() {
+            return Ok(());
+        }
+        let mut went_well = false;
+        for (handle, outcome) in flow.reports.drain(..) {
+            went_well |= outcome.is_ok();
+            flow.failures.extend(self.window.report(handle, outcome));
+            flow.heard = Instant::now();
+        }
+        if went_well {
+            self.things_went_well();
+        }
+        let mut backwards = None;
+        let Some(note) = &mut self.note else { return Ok(()) };
+        let count = self.window.advance(|partition, offset, sequence| {
+            if !note.acknowledge(partition, offset, sequence) {
+                backwards.get_or_insert((partition, offset));
+            }
+        });
+        flow.mirrored += count;
+        if count > 0 {
+            self.shared.update(|status| status.mirrored += count);
+        }
+        if self.mark.as_ref().is_some_and(|(through, _)| *through <= self.window.acknowledged())
+            && let Some((_, ends)) = self.mark.take()
+        {
+            note.advance_to(&ends);
+        }
+        if self.mark.is_none() {
+            self.mark = self.shared.take_ends();
+        }
+        match backwards {
+            None => Ok(()),
+            Some((partition, offset)) => {
+                let text = format!("the offsets of partition {partition} went backwards, to {offset}: was the topic made anew?");
+                Err(Failure::new(Class::Transient, text))
+            }
+        }
+    }
+
+    /// Some events were not taken. A single one that went alone and was refused for what it is becomes a gap; all else ends the producer.
+    fn look_at_failures(&mut self, flow: &mut Flow) -> Result<(), Failure> {
+        if let [(sequence, code)] = flow.failures[..]
+            && class::of(code) == Class::Record
+            && self.window.waiting() == 0
+            && let Some(event) = flow.alone.take_if(|event| event.sequence == sequence)
+        {
+            flow.failures.clear();
+            self.refuse(&event, code)?;
+            self.window.give_up(sequence);
+            self.suspects.remove(&sequence);
+            // Nothing is under way, and a broker has said that it did not take this one: no doubt. But its sequence numbers have a gap now.
+            self.replace_producer(flow)?;
+            let none = self.take_reports(flow);
+            self.keep(false)?;
+            return none;
+        }
+        // The others of the window will report too: those refused with their batch are suspects, each to be tried alone.
+        let mut more = Vec::new();
+        flow.producer.drain(Duration::from_secs(1), &mut more);
+        flow.reports.append(&mut more);
+        self.take_reports(flow)?;
+        let worst = |class| flow.failures.iter().find(|(_, code)| class::of(*code) == class);
+        if let Some((sequence, code)) = worst(Class::Record) {
+            let refused = flow.failures.iter().filter(|(_, code)| class::of(*code) == Class::Record);
+            let before = self.suspects.len();
+            self.suspects.extend(refused.map(|(sequence, _)| *sequence));
+            let count = self.suspects.len() - before;
+            if class::is_about_size(*code) && count > 1 {
+                (self.batch_bytes, self.max_message) = ((flow.batch_bytes / 2).max(16 << 10), None);
+            }
+            let text = format!("Kafka refused a batch ({code}): its {count} events, from {sequence} on, are tried one by one");
+            info!("{text}");
+            return Err(Failure::new(Class::Record, text));
+        }
+        for class in [Class::Denied, Class::Topic] {
+            if let Some((_, code)) = worst(class) {
+                return Err(Failure::new(class, format!("Kafka refuses to take events: {code}")));
+            }
+        }
+        let code = flow.failures[0].1;
+        let text = flow.producer.fatal().map_or_else(|| code.to_string(), |(_, text)| text);
+        Err(Failure::new(Class::Transient, format!("the producer cannot go on: {text}")))
+    }
+
+    /// Hands over what the window, the rate and the log give.
+    fn fill(&mut self, flow: &mut Flow) -> Result<Filled, Failure> {
+        if let Some(event) = &flow.alone {
+            if self.window.waiting() > 0 {
+                return Ok(Filled::Held);
+            }
+            let was_suspect = self.suspects.remove(&event.sequence);
+            flow.alone = None;
+            if was_suspect && self.suspects.is_empty() {
+                // All is acknowledged and nobody is suspected any more: back to a producer that fills its batches.
+                self.replace_producer(flow)?;
+            }
+        }
+        let room = self.config.window.saturating_sub(self.window.len()).min(STRIDE);
+        let allowed = flow.pace.allowed(room, Instant::now());
+        let (mut sent, mut taken) = (0, 0);
+        let mut filled = Filled::Held;
+        while sent < allowed && taken < STRIDE && self.window.bytes() < self.config.window_bytes {
+            let Some(read) = next(flow)? else {
+                filled = Filled::Empty;
+                break;
+            };
+            let event = match read {
+                Read::Lost { last, .. } => {
+                    self.window.settle(last, 0);
+                    taken += 1;
+                    continue;
+                }
+                Read::Entry(event) => event,
+            };
+            let verdict = flow.standing.verdict(event.sequence, event.key.as_bytes(), event.key_sequence);
+            if verdict == Verdict::Stands {
+                self.window.settle(event.sequence, event.timestamp);
+                taken += 1;
+                continue;
+            }
+            let size = event.value.len() + event.key.len() + FRAMING;
+            if size > self.config.max_record_bytes {
+                self.refuse(&event, Code::MessageSizeTooLarge)?;
+                self.window.settle(event.sequence, event.timestamp);
+                taken += 1;
+                continue;
+            }
+            let is_alone = size > flow.batch_bytes || self.suspects.contains(&event.sequence);
+            if is_alone && self.window.waiting() > 0 {
+                flow.ready.push_front(Read::Entry(event));
+                break;
+            }
+            let is_marked = verdict == Verdict::SendMarked;
+            match flow.producer.send(&event, self.window.next_handle(), is_marked) {
+                Ok(()) => {}
+                Err(NotTaken::Full) => {
+                    flow.ready.push_front(Read::Entry(event));
+                    break;
+                }
+                Err(NotTaken::Refused(code)) if class::of(code) == Class::Record => {
+                    self.refuse(&event, code)?;
+                    self.window.settle(event.sequence, event.timestamp);
+                    continue;
+                }
+                Err(NotTaken::Refused(code)) => {
+                    let text = flow.producer.fatal().map_or_else(|| code.to_string(), |(_, text)| text);
+                    return Err(Failure::new(class::of(code), format!("the producer cannot go on: {text}")));
+                }
+            }
+            if self.window.waiting() == 0 {
+                flow.heard = Instant::now();
+            }
+            self.window.hand_over(event.sequence, size, event.timestamp);
+            if is_marked {
+                self.shared.update(|status| status.resent += 1);
+            }
+            sent += 1;
+            if is_alone {
+                flow.alone = Some(event);
+                filled = Filled::Held;
+                break;
+            }
+        }
+        if sent + taken > 0 {
+            flow.pace.took(sent);
+            self.shared.set_handed_over(self.window.through());
+            self.leave_doubt_behind(flow);
+            if flow.alone.is_none() && filled == Filled::Held {
+                filled = Filled::Some;
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Once every event in doubt was looked up, what was found is not needed any more.
+    fn leave_doubt_behind(&self, flow: &mut Flow) {
+        let through = flow.standing.through();
+        if flow.standing.is_forgotten() || self.window.through() < through {
+            return;
+        }
+        let holes = flow.standing.holes();
+        if holes > 0 {
+            warn!(holes, "events were missing in Kafka behind later ones of their asset; they were sent, marked of-resent");
+            self.shared.update(|status| status.holes += holes);
+        }
+        flow.standing.forget();
+    }
+
+    /// Kafka will never take this event: its loss becomes an event, durable before the mirror goes on.
+    fn refuse(&mut self, event: &Stored, code: Code) -> Result<(), Failure> {
+        let decoded = Event::decode(&event.value).ok();
+        let is_our_gap =
+            decoded.as_ref().is_some_and(|e| e.id == "gap" && e.value.as_str().is_some_and(|v| v.contains("refused_by_kafka")));
+        self.refused_in_a_row += 1;
+        if self.refused_in_a_row > TOO_MANY_REFUSED && !class::is_about_size(code) {
+            let text = format!(
+                "Kafka refused {TOO_MANY_REFUSED} records one after the other ({code}): is the topic right? Nothing more is given up"
+            );
+            self.shared.enter(State::Refused, text.clone());
+            return Err(Failure::new(Class::Denied, text));
+        }
+        let size = event.value.len();
+        let asset = &event.key;
+        error!(sequence = event.sequence, %asset, size, %code, "Kafka refuses an event for good: it becomes a gap");
+        self.shared.update(|status| status.refused += 1);
+        self.shared.failed(format!("event {} of {asset} ({size} bytes) was refused: {code}", event.sequence));
+        if is_our_gap {
+            // A gap about a refused gap would be refused as well, and so on.
+            return Ok(());
+        }
+        let at = Timestamp::from_millis(event.timestamp);
+        let gap = Gap {
+            asset: event.key.clone(),
+            item: decoded.map(|event| Arc::from(event.id)),
+            reason: GapReason::RefusedByKafka,
+            count: Some(1),
+            sequences: Some((event.sequence, event.sequence)),
+            asset_sequences: Some((event.key_sequence, event.key_sequence)),
+            from: at,
+            to: at,
+            detail: format!("Kafka refused a record of {size} bytes: {code}"),
+        };
+        if self.append(&gap.to_sample(Timestamp::now())) {
+            return Ok(());
+        }
+        Err(Failure::new(Class::Transient, "the log does not take the gap event for a refused record; nothing is given up before it does"))
+    }
+
+    fn keep_in_time(&mut self) -> Result<(), Failure> {
+        let (sequence, at) = self.kept;
+        if self.window.acknowledged() > sequence && at.elapsed() >= self.config.keep_every {
+            self.keep(false)?;
+        }
+        Ok(())
+    }
+
+    /// What depends on time: figures, the state's word, and the brokers' memory.
+    fn look_at_the_clock(&mut self, flow: &mut Flow) -> Result<(), Failure> {
+        let now = Instant::now();
+        let durable = self.log.durable();
+        if !flow.meter.step(flow.mirrored, durable, now) {
+            return Ok(());
+        }
+        self.measure();
+        let backlog = durable.saturating_sub(self.window.acknowledged());
+        self.shared.update(|status| {
+            status.rate = flow.meter.rate();
+            status.eta = flow.meter.eta(backlog);
+        });
+        let silent = flow.heard.elapsed();
+        if self.window.waiting() == 0 || silent < SILENT {
+            let text = match flow.meter.eta(backlog) {
+                Some(eta) if backlog > self.config.window as u64 => {
+                    format!("catching up: {backlog} events at {:.0} a second, about {} s left", flow.meter.rate(), eta.as_secs())
+                }
+                _ => "events flow into Kafka".to_owned(),
+            };
+            self.shared.enter(State::Mirroring, text);
+            return Ok(());
+        }
+        if silent > self.config.producer_memory {
+            let hours = silent.as_secs() / 3600;
+            let text = format!("no broker has answered for {hours} h: they may have forgotten the producer");
+            return Err(Failure::new(Class::Transient, text));
+        }
+        let (class, why) = flow.producer.ear().last().unwrap_or((Class::Transient, "no answer".into()));
+        let state = if class == Class::Denied { State::Denied } else { State::Unreachable };
+        self.shared.failed(&why);
+        self.shared.enter(state, format!("no broker takes events: {why}; events are kept on disk and tried for ever"));
+        Ok(())
+    }
+
+    /// The end of a producer's life, in whichever way.
+    fn end(&mut self, mut flow: Flow, ended: Result<(), Failure>) -> Result<(), Failure> {
+        if self.shared.is_abandoned() {
+            flow.producer.end(Duration::ZERO);
+            return Ok(());
+        }
+        let asked_through = if flow.standing.is_forgotten() { 0 } else { flow.standing.through() };
+        if ended.is_ok()
+            && let Some(deadline) = self.shared.stop_deadline()
+        {
+            // Stopping in order: reports that are near are waited for, the network is not.
+            flow.reports.clear();
+            flow.producer.drain(deadline.saturating_duration_since(Instant::now()), &mut flow.reports);
+            self.take_reports(&mut flow).unwrap_or_else(|e| debug!("while stopping: {}", e.text));
+            let is_clean = self.window.is_empty() && asked_through <= self.window.acknowledged();
+            self.keep(is_clean)?;
+            self.measure();
+            flow.producer.end(Duration::ZERO);
+            return Ok(());
+        }
+        flow.producer.poll(Duration::ZERO, &mut flow.reports);
+        self.take_reports(&mut flow).unwrap_or_else(|e| debug!("while ending: {}", e.text));
+        flow.producer.end(Duration::from_secs(5));
+        self.begin_doubt(asked_through);
+        self.keep(false)?;
+        ended
+    }
+}
+
+/// The next thing to hand over.
+fn next(flow: &mut Flow) -> Result<Option<Read>, Failure> {
+    if let Some(read) = flow.ready.pop_front() {
+        return Ok(Some(read));
+    }
+    let reads = flow.reader.next_block(BLOCK);
+    flow.ready = reads.map_err(|e| Failure::new(Class::Transient, format!("the log cannot be read: {}", chain(&e))))?.into();
+    Ok(flow.ready.pop_front())
+}

@@ -1,0 +1,195 @@
+//! Reading back: the input and output around [`crate::readback`].
+
+use std::collections::BTreeMap;
+use std::str;
+use std::time::{Duration, Instant};
+
+use asset_stream::headers::{self, Position};
+use rdkafka::Message;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::class::{self, Class};
+use crate::readback::Standing;
+use crate::scout::{Failure, Scout};
+
+/// A cluster that gives nothing for so long has failed.
+const STALLED: Duration = Duration::from_secs(30);
+/// What a record costs beside its key and value, about.
+const OVERHEAD: u64 = 100;
+
+/// Whose records are looked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Ours {
+    pub(crate) topic: String,
+    pub(crate) edge_id: String,
+    pub(crate) epoch: u64,
+}
+
+impl Ours {
+    /// The record's sequence and asset sequence, if it is of this edge and epoch.
+    fn sequences(&self, message: &BorrowedMessage<'_>) -> Option<(u64, u64)> {
+        let (mut is_ours, mut sequence, mut key_sequence) = (false, None, None);
+        for header in message.headers()?.iter() {
+            let value = header.value.unwrap_or_default();
+            match header.key {
+                headers::EDGE => is_ours = value == self.edge_id.as_bytes(),
+                headers::SEQUENCE => sequence = position(value),
+                headers::ASSET_SEQUENCE => key_sequence = position(value),
+                _ => {}
+            }
+        }
+        let (sequence, key_sequence) = (sequence?, key_sequence?);
+        (is_ours && sequence.epoch == self.epoch).then_some((sequence.n, key_sequence.n))
+    }
+}
+
+fn position(value: &[u8]) -> Option<Position> {
+    str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Where reading stands, per partition: the next offset.
+pub(crate) type Places = BTreeMap<i32, i64>;
+
+/// Asked between records: whether to go on.
+pub(crate) type Turn<'a> = &'a mut dyn FnMut() -> bool;
+
+/// How a reading ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// All was read.
+    Done,
+    /// The limit was reached first.
+    TooMuch,
+    /// It was told to stop.
+    Stopped,
+}
+
+/// Reads each partition from its place up to its target and notes what of ours stands there. Moves the places on; takes from `budget` (bytes).
+pub(crate) fn read(
+    scout: &Scout,
+    ours: &Ours,
+    places: &mut Places,
+    targets: &[(i32, i64)],
+    budget: &mut u64,
+    standing: &mut Standing,
+    turn: Turn<'_>,
+) -> Result<Ended, Failure> {
+    let mut open: BTreeMap<i32, i64> = targets.iter().copied().filter(|(p, end)| places.get(p).is_some_and(|at| at < end)).collect();
+    let starts: Vec<(i32, i64)> = open.keys().map(|partition| (*partition, places[partition])).collect();
+    let ended = each(scout, &ours.topic, &starts, turn, |seen| {
+        match seen {
+            Seen::Record(message) => {
+                let partition = message.partition();
+                if let Some((sequence, key_sequence)) = ours.sequences(message) {
+                    standing.found(sequence, message.key().unwrap_or_default(), key_sequence);
+                }
+                places.insert(partition, message.offset() + 1);
+                if open.get(&partition).is_some_and(|end| message.offset() + 1 >= *end) {
+                    open.remove(&partition);
+                }
+                let size = OVERHEAD + message.key().map_or(0, <[u8]>::len) as u64 + message.payload().map_or(0, <[u8]>::len) as u64;
+                *budget = budget.saturating_sub(size);
+                if *budget == 0 && !open.is_empty() {
+                    return Some(Ended::TooMuch);
+                }
+            }
+            // The targets were asked for before this reading began, so its end of partition lies at or beyond them. What is between the
+            // last record and the target are marks of transactions, or what compaction took.
+            Seen::End(partition) => {
+                if let Some(end) = open.remove(&partition) {
+                    places.insert(partition, end);
+                }
+            }
+        }
+        open.is_empty().then_some(Ended::Done)
+    });
+    ended
+}
+
+/// Looks whether each partition's last acknowledged event is where it was. Returns the partitions that hold another record there.
+pub(crate) fn verify(scout: &Scout, ours: &Ours, expected: &BTreeMap<i32, (i64, u64)>, turn: Turn<'_>) -> Result<Vec<i32>, Failure> {
+    let mut open = expected.clone();
+    let mut changed = Vec::new();
+    let starts: Vec<(i32, i64)> = open.iter().map(|(partition, (offset, _))| (*partition, *offset)).collect();
+    each(scout, &ours.topic, &starts, turn, |seen| {
+        match seen {
+            Seen::Record(message) => {
+                let partition = message.partition();
+                if let Some((offset, sequence)) = open.remove(&partition)
+                    // A record behind that place means that it is gone, by retention or compaction: that says nothing.
+                    && message.offset() == offset
+                    && ours.sequences(message).is_none_or(|(found, _)| found != sequence)
+                {
+                    changed.push(partition);
+                }
+            }
+            Seen::End(partition) => {
+                open.remove(&partition);
+            }
+        }
+        open.is_empty().then_some(Ended::Done)
+    })?;
+    Ok(changed)
+}
+
+enum Seen<'a, 'm> {
+    Record(&'a BorrowedMessage<'m>),
+    End(i32),
+}
+
+fn each(
+    scout: &Scout,
+    topic: &str,
+    starts: &[(i32, i64)],
+    turn: Turn<'_>,
+    mut see: impl FnMut(Seen<'_, '_>) -> Option<Ended>,
+) -> Result<Ended, Failure> {
+    if starts.is_empty() {
+        return Ok(Ended::Done);
+    }
+    let failed = |e: KafkaError| Failure::new(class::of_error(&e), format!("the topic cannot be read back: {e}"));
+    let mut assignment = TopicPartitionList::with_capacity(starts.len());
+    for (partition, offset) in starts {
+        assignment.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(failed)?;
+    }
+    scout.consumer.assign(&assignment).map_err(failed)?;
+    let mut heard = Instant::now();
+    let mut count = 0_u32;
+    let ended = loop {
+        count = count.wrapping_add(1);
+        if count.is_multiple_of(256) && !turn() {
+            break Ok(Ended::Stopped);
+        }
+        let seen = match scout.consumer.poll(Duration::from_millis(100)) {
+            None if !turn() => break Ok(Ended::Stopped),
+            None => {
+                if heard.elapsed() > STALLED {
+                    break Err(Failure::new(Class::Transient, "the topic cannot be read back: no broker answers"));
+                }
+                continue;
+            }
+            Some(Ok(message)) => {
+                heard = Instant::now();
+                see(Seen::Record(&message))
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                heard = Instant::now();
+                see(Seen::End(partition))
+            }
+            Some(Err(error)) => match class::of_error(&error) {
+                // No group is joined, so nobody's refusal of one matters.
+                _ if error.rdkafka_error_code() == Some(Code::GroupAuthorizationFailed) => None,
+                Class::Denied | Class::Topic => break Err(failed(error)),
+                _ => None,
+            },
+        };
+        if let Some(ended) = seen {
+            break Ok(ended);
+        }
+    };
+    scout.consumer.unassign().map_err(failed)?;
+    ended
+}

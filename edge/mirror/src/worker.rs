@@ -1,0 +1,320 @@
+//! The mirror's own thread: finds Kafka, settles doubt, then lets events flow, again and again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use asset_stream::Timestamp;
+use edge_buffer::{Cursor, Log};
+use tracing::{error, info, warn};
+
+use crate::class::Class;
+use crate::client::drop_aside;
+use crate::note::{CURSOR, Note, Place};
+use crate::reading::Ours;
+use crate::scout::{Failure, Scout};
+use crate::status::{Shared, State};
+use crate::window::Window;
+use crate::{Config, CreateTopics, admin};
+
+/// The smallest pause after a failure.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The largest pause after a failure that may pass by itself.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
+/// The pause after a refusal that somebody has to lift.
+const DENIED_PAUSE: Duration = Duration::from_secs(30);
+/// What Kafka allows in a batch where nobody says otherwise.
+const DEFAULT_MAX_MESSAGE: usize = 1_048_588;
+/// Under backlog, batches are this large before compression.
+pub(crate) const BATCH: usize = 1_000_000;
+
+/// What may stand in Kafka beyond the cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// Nothing.
+    None,
+    /// Events up to `through` were handed over, or may have been; what is under way of them has died out at `quiet_at`.
+    Since { through: u64, quiet_at: Instant },
+    /// The log has events, but no cursor: as a rule nothing was ever sent.
+    NoCursor,
+}
+
+/// What was found on arrival.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) cluster: String,
+    pub(crate) partitions: Vec<i32>,
+    pub(crate) ends: Vec<(i32, i64)>,
+    /// The largest batch that the topic takes.
+    pub(crate) max_message: usize,
+}
+
+pub(crate) struct Worker {
+    pub(crate) config: Arc<Config>,
+    pub(crate) log: Log,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) window: Window,
+    pub(crate) note: Option<Note>,
+    pub(crate) doubt: Doubt,
+    /// Log ends to be taken over as places once everything up to the sequence is acknowledged.
+    pub(crate) mark: Option<(u64, Vec<(i32, i64)>)>,
+    /// Events that were in a batch that Kafka refused: each is sent alone, to find the culprit.
+    pub(crate) suspects: BTreeSet<u64>,
+    /// Records refused since the last one that was taken.
+    pub(crate) refused_in_a_row: u32,
+    pub(crate) batch_bytes: usize,
+    /// The largest batch that the topic takes, once it was asked.
+    pub(crate) max_message: Option<usize>,
+    pub(crate) kept: (u64, Instant),
+    scout: Option<Scout>,
+    pause: Duration,
+}
+
+impl Worker {
+    pub(crate) fn new(config: Arc<Config>, log: Log, shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        let cursor = log.cursor(CURSOR);
+        let sequence = cursor.as_ref().map_or(0, |cursor| cursor.sequence);
+        let note = cursor.as_ref().and_then(|cursor| Note::decode(&cursor.note));
+        let durable = log.durable();
+        let doubt = match &note {
+            _ if durable <= sequence => Doubt::None,
+            Some(note) if note.clean => Doubt::None,
+            None if cursor.is_none() => Doubt::NoCursor,
+            // The process before us is dead (it held the log's lock), but what it sent may still be under way.
+            _ => Doubt::Since { through: durable, quiet_at: now + config.request_timeout },
+        };
+        Self {
+            config,
+            log,
+            shared,
+            window: Window::new(sequence),
+            note,
+            doubt,
+            mark: None,
+            suspects: BTreeSet::new(),
+            refused_in_a_row: 0,
+            batch_bytes: BATCH,
+            max_message: None,
+            kept: (sequence, now),
+            scout: None,
+            pause: PAUSE,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self) {
+        while !self.shared.is_stopping() {
+            if self.shared.is_superseded() {
+                self.wait(Duration::from_millis(250));
+                continue;
+            }
+            if let Err(failure) = self.session() {
+                self.say(&failure);
+                if failure.class != Class::Record {
+                    let pause = if failure.class == Class::Denied { DENIED_PAUSE } else { self.pause };
+                    self.pause = (self.pause * 2).min(LONG_PAUSE);
+                    self.wait(pause);
+                }
+            }
+        }
+        if let Some(scout) = self.scout.take() {
+            drop_aside(scout, Duration::ZERO);
+        }
+        if !self.shared.is_superseded() {
+            self.shared.enter(State::Stopped, "stopped");
+        }
+    }
+
+    /// From finding Kafka to the end of a producer's life. `Ok`: told to stop, or superseded.
+    fn session(&mut self) -> Result<(), Failure> {
+        let scout = match self.scout.take() {
+            Some(scout) => scout,
+            None => Scout::new(&self.config, "look").map_err(|e| Failure::new(Class::Transient, e.to_string()))?,
+        };
+        let ground = match self.arrive(&scout) {
+            Ok(Some(ground)) => ground,
+            // The client goes on connecting meanwhile; a new one would begin from the start.
+            Ok(None) => return Ok(()),
+            Err(failure) => {
+                self.scout = Some(scout);
+                return Err(failure);
+            }
+        };
+        let settled = self.compare(&scout, &ground).and_then(|()| self.settle(&scout, &ground));
+        drop_aside(scout, Duration::ZERO);
+        match settled? {
+            Some(standing) => self.flow(standing, &ground),
+            None => Ok(()),
+        }
+    }
+
+    /// Finds the topic, creating it if it may.
+    fn arrive(&mut self, scout: &Scout) -> Result<Option<Ground>, Failure> {
+        let topic = self.config.assets_topic.clone();
+        if !self.turn() {
+            return Ok(None);
+        }
+        let partitions = match scout.partitions(&topic) {
+            Err(failure) if failure.class == Class::Topic => {
+                self.create_topic(&topic)?;
+                scout.partitions(&topic)?
+            }
+            found => found?,
+        };
+        if !self.turn() {
+            return Ok(None);
+        }
+        let cluster = scout.cluster().unwrap_or_default();
+        let ends = scout.ends(&topic, &partitions)?;
+        // Asked once, also where we may not know: a limit that somebody lowers later shows itself by refusals.
+        let max_message =
+            *self.max_message.get_or_insert_with(|| admin::max_message_bytes(&self.config, &topic).unwrap_or(DEFAULT_MAX_MESSAGE));
+        self.shared.update(|status| status.cluster = (!cluster.is_empty()).then(|| cluster.clone()));
+        Ok(Some(Ground { cluster, partitions, ends, max_message }))
+    }
+
+    fn create_topic(&self, topic: &str) -> Result<(), Failure> {
+        match &self.config.create_topics {
+            CreateTopics::Never => {
+                let brokers = self.config.kafka.brokers.join(",");
+                let command = format!("kafka-topics.sh --bootstrap-server {brokers} --create --topic {topic} --partitions 12");
+                let text = format!("the topic {topic} does not exist and may not be created from here; create it: {command}");
+                Err(Failure::new(Class::Topic, text))
+            }
+            CreateTopics::Create { partitions, replication, settings } => {
+                let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+                admin::create(&self.config, topic, *partitions, *replication, &settings)?;
+                info!(topic, partitions, replication, "topic created");
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a producer's life on paper: what it had under way is in doubt from now on.
+    pub(crate) fn begin_doubt(&mut self, asked_through: u64) {
+        let acknowledged = self.window.acknowledged();
+        let through = self.window.through().max(asked_through);
+        // A range in the window may be settled or lost, not handed over; reading back a little more does no harm.
+        self.doubt = if through > acknowledged {
+            Doubt::Since { through, quiet_at: Instant::now() + self.config.request_timeout }
+        } else {
+            Doubt::None
+        };
+        self.window = Window::new(acknowledged);
+        self.shared.update(|status| status.outstanding = 0);
+    }
+
+    /// Keeps cursor and note in the log.
+    pub(crate) fn keep(&mut self, is_clean: bool) -> Result<(), Failure> {
+        let Some(note) = &mut self.note else { return Ok(()) };
+        if self.shared.is_abandoned() {
+            return Ok(());
+        }
+        note.clean = is_clean;
+        let sequence = self.window.acknowledged();
+        let cursor = Cursor { sequence, note: note.encode() };
+        self.kept = (sequence, Instant::now());
+        self.log.keep_cursor(CURSOR, cursor).map_err(|e| {
+            let text = format!("the cursor cannot be kept in the log: {}", chain(&e));
+            Failure::new(Class::Transient, text)
+        })
+    }
+
+    /// The note for this cluster and topic; a new one where there is none.
+    pub(crate) fn note_for(&mut self, ground: &Ground) -> &mut Note {
+        let topic = &self.config.assets_topic;
+        self.note.get_or_insert_with(|| Note::new(ground.cluster.clone(), topic.clone()))
+    }
+
+    pub(crate) fn ours(&self) -> Ours {
+        Ours { topic: self.config.assets_topic.clone(), edge_id: self.config.edge_id.clone(), epoch: self.log.epoch() }
+    }
+
+    /// Counts a turn of the loop; false when it is time to end.
+    pub(crate) fn turn(&self) -> bool {
+        self.shared.turn();
+        !self.shared.is_stopping() && !self.shared.is_superseded()
+    }
+
+    /// Waits, turning; ends early when told to.
+    pub(crate) fn wait(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        loop {
+            self.shared.turn();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.shared.is_stopping() {
+                return;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(100)));
+        }
+    }
+
+    /// A producer took and reported something: the next failure is a new one.
+    pub(crate) fn things_went_well(&mut self) {
+        self.pause = PAUSE;
+        self.refused_in_a_row = 0;
+    }
+
+    fn say(&self, failure: &Failure) {
+        let (state, text) = match failure.class {
+            Class::Topic => (State::NoTopic, failure.text.clone()),
+            Class::Denied => (State::Denied, format!("{}; tried again every {} s", failure.text, DENIED_PAUSE.as_secs())),
+            Class::Record | Class::Neighbour => (State::ReadingBack, failure.text.clone()),
+            Class::Transient => (State::Unreachable, format!("{}; events are kept on disk and tried for ever", failure.text)),
+        };
+        self.shared.failed(&failure.text);
+        self.shared.enter(state, text);
+        self.measure();
+    }
+
+    /// Figures that move even while nothing is sent.
+    pub(crate) fn measure(&self) {
+        let stats = self.log.stats();
+        let acknowledged = self.window.acknowledged();
+        let durable = self.log.durable();
+        let oldest = self.window.oldest().or(stats.oldest_unacknowledged).filter(|_| durable > acknowledged);
+        self.shared.update(|status| {
+            status.acknowledged = acknowledged;
+            status.backlog = durable.saturating_sub(acknowledged);
+            status.oldest_unsent = oldest;
+            status.outstanding = self.window.waiting() as u64;
+        });
+    }
+
+    /// Appends an event to our own log, durably. False if the log does not take it.
+    pub(crate) fn append(&self, sample: &asset_stream::Sample) -> bool {
+        let mut value = Vec::with_capacity(512);
+        sample.encode(&mut value);
+        let timestamp = sample.timestamp.min(Timestamp::now()).millis();
+        let entry = edge_buffer::Entry { key: sample.item.asset.clone(), timestamp, value };
+        match self.log.append_durable(vec![entry]) {
+            Ok(edge_buffer::Appended::Durable { .. }) => true,
+            Ok(edge_buffer::Appended::Refused { reason, .. }) => {
+                warn!(%reason, "an event of the mirror's own was refused");
+                false
+            }
+            Err(e) => {
+                error!(error = chain(&e), "an event of the mirror's own cannot be appended");
+                false
+            }
+        }
+    }
+
+    /// Where each partition must be read from, as far as it is known.
+    pub(crate) fn places(&self) -> BTreeMap<i32, Place> {
+        self.note.as_ref().map(|note| note.partitions.clone()).unwrap_or_default()
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,68 @@
+//! `ofa_edges`: who is there.
+
+use std::time::{Duration, Instant};
+
+use edge_mirror::{Announcement, Clock, Facts, Mirror, State};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::support::{append, config, fresh, judge, kafka, open_log, read_all, wait_mirrored, wait_until};
+
+#[test]
+fn an_edge_announces_itself_and_the_older_of_two_gives_way() {
+    let Some(kafka) = kafka() else { return };
+    let (bench, topic) = (open_log(), fresh("twins"));
+    append(&bench.log, 100, 5);
+    let mut settings = config(&kafka, &topic);
+    settings.announce_every = Duration::from_millis(500);
+    let older = Mirror::start(settings.clone(), bench.log.clone()).expect("starts");
+    older.announce(Facts { devices: 3, connected: 2, clock: Clock::Free, host: "box-1".into(), version: "0.1.0".into() });
+    wait_mirrored(&older, &bench.log);
+    let found = wait_for_announcement(&kafka, &settings.edges_topic, |a| a.devices == 3 && a.mirrored == 100);
+    assert_eq!((found.edge.as_str(), found.connected, found.clock.as_str()), ("EDGE-TEST", 2, "free"));
+    assert_eq!((found.epoch, found.state.as_str()), (bench.log.epoch(), "mirroring"));
+
+    // The same id on another box, with a log of its own.
+    let twin = open_log();
+    append(&twin.log, 100, 5);
+    let younger = Mirror::start(settings, twin.log.clone()).expect("starts");
+    wait_until("the older one gives way", &older, || older.status().state == State::Superseded);
+    assert!(older.status().sentence.contains("another edge id"), "{}", older.status().sentence);
+    append(&bench.log, 100, 5);
+    wait_mirrored(&younger, &twin.log);
+    append(&twin.log, 100, 5);
+    wait_mirrored(&younger, &twin.log);
+    assert_eq!(younger.status().state, State::Mirroring);
+    assert_eq!(older.status().acknowledged, 100, "what came after giving way stays in its log");
+    let turns = older.progress();
+    wait_until("its loop still turns", &older, || older.progress() > turns);
+    older.stop(Duration::from_secs(2));
+    younger.stop(Duration::from_secs(2));
+    let mut records = read_all(&kafka, &topic);
+    records.retain(|record| record.epoch == twin.log.epoch() && record.edge == "EDGE-TEST");
+    if bench.log.epoch() != twin.log.epoch() {
+        judge(&records, &twin.log, &[]);
+    }
+}
+
+fn wait_for_announcement(kafka: &str, topic: &str, wanted: impl Fn(&Announcement) -> bool) -> Announcement {
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", kafka).set("group.id", "judge").create().expect("a consumer");
+    let mut place = TopicPartitionList::new();
+    place.add_partition_offset(topic, 0, Offset::Beginning).expect("valid");
+    consumer.assign(&place).expect("assigned");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut last = None;
+    while Instant::now() < deadline {
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) {
+            assert_eq!(message.key(), Some(b"EDGE-TEST".as_slice()));
+            let announcement: Announcement = serde_json::from_slice(message.payload().expect("a value")).expect("valid JSON");
+            if wanted(&announcement) {
+                return announcement;
+            }
+            last = Some(announcement);
+        }
+    }
+    panic!("no such announcement; the last one: {last:?}");
+}
