@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde::Serialize;
 
 use crate::{DataItem, Kind, Sample, Timestamp};
 
@@ -73,18 +73,32 @@ pub struct Gap {
 impl Gap {
     /// The gap as an event: `ID` = `gap`, `TAG` = `Gap`, `TYPE` = `OpenFactory`, `VALUE` = JSON text.
     pub fn to_sample(&self, now: Timestamp) -> Sample {
-        let range = |r: Option<(u64, u64)>| r.map(|(first, last)| json!([first, last]));
-        let value = json!({
-            "reason": self.reason.as_str(),
-            "count": self.count,
-            "item": self.item.as_deref(),
-            "sequences": range(self.sequences),
-            "asset_sequences": range(self.asset_sequences),
-            "from": self.from.to_string(),
-            "to": self.to.to_string(),
-            "detail": self.detail,
-        });
+        let value = Wire {
+            reason: self.reason.as_str(),
+            item: self.item.as_deref(),
+            count: self.count,
+            sequences: self.sequences,
+            asset_sequences: self.asset_sequences,
+            from: self.from.to_string(),
+            to: self.to.to_string(),
+            detail: &self.detail,
+        };
+        // Texts and numbers always become JSON.
+        let value = serde_json::to_string(&value).unwrap_or_default();
         let item = Arc::new(DataItem::new(self.asset.clone(), "gap", "Gap", Kind::OpenFactory));
-        Sample::good(item, value.to_string(), self.to, now)
+        Sample::good(item, value, self.to, now)
     }
+}
+
+/// The JSON text in the event's `VALUE`; the order of its fields is part of the format.
+#[derive(Serialize)]
+struct Wire<'g> {
+    reason: &'static str,
+    item: Option<&'g str>,
+    count: Option<u64>,
+    sequences: Option<(u64, u64)>,
+    asset_sequences: Option<(u64, u64)>,
+    from: String,
+    to: String,
+    detail: &'g str,
 }

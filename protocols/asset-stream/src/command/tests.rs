@@ -91,7 +91,7 @@ proptest! {
     fn no_name_is_made_unsafe(name in ".*") {
         if let Some(safe) = method_name(&name) {
             prop_assert!(safe.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !safe.starts_with('_') && !safe.ends_with('_'));
-            prop_assert_eq!(method_name(&safe), Some(safe.clone()));
+            prop_assert_eq!(method_name(&safe), Some(safe));
         }
     }
 }

@@ -1,0 +1,7 @@
+#![no_main]
+
+#[path = "../entry_points.rs"]
+#[allow(dead_code, reason = "each target uses one of them")]
+mod entry_points;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| entry_points::event_decode(bytes));
