@@ -180,18 +180,16 @@ fn produce(kafka: &str, topic: &str, log: &Log) -> f64 {
         .create_with_context(Count::default())
         .expect("a producer");
     let epoch = log.epoch();
-    let headers = |n: u64, asset_n: u64| {
-        OwnedHeaders::new_with_capacity(3)
+    let with_headers =
+        |event: edge_buffer::Stored| (format!("{epoch}:{}", event.sequence), format!("{epoch}:{}", event.key_sequence), event);
+    let messages: Vec<(String, String, edge_buffer::Stored)> = events.into_iter().map(with_headers).collect();
+    let send = |(sequence, asset_sequence, event): &(String, String, edge_buffer::Stored)| {
+        let headers = OwnedHeaders::new_with_capacity(3)
             .insert(Header { key: "of-edge", value: Some(EDGE) })
-            .insert(Header { key: "of-seq", value: Some(&format!("{epoch}:{n}")) })
-            .insert(Header { key: "of-asset-seq", value: Some(&format!("{epoch}:{asset_n}")) })
-    };
-    let send = |event: &edge_buffer::Stored| {
-        let mut record = BaseRecord::to(topic)
-            .key(event.key.as_bytes())
-            .payload(&event.value[..])
-            .timestamp(event.timestamp)
-            .headers(headers(event.sequence, event.key_sequence));
+            .insert(Header { key: "of-seq", value: Some(sequence) })
+            .insert(Header { key: "of-asset-seq", value: Some(asset_sequence) });
+        let mut record =
+            BaseRecord::to(topic).key(event.key.as_bytes()).payload(&event.value[..]).timestamp(event.timestamp).headers(headers);
         while let Err((error, back)) = producer.send(record) {
             assert_eq!(error.rdkafka_error_code(), Some(Code::QueueFull), "{error}");
             record = back;
@@ -199,16 +197,16 @@ fn produce(kafka: &str, topic: &str, log: &Log) -> f64 {
         }
     };
     let delivered = || producer.client().context().delivered.load(Ordering::Relaxed);
-    send(&events[0]);
+    send(&messages[0]);
     while delivered() == 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
     let began = Instant::now();
-    events[1..].iter().for_each(send);
-    while delivered() < events.len() as u64 {
+    messages[1..].iter().for_each(send);
+    while delivered() < messages.len() as u64 {
         std::thread::sleep(Duration::from_millis(1));
     }
-    (events.len() - 1) as f64 / began.elapsed().as_secs_f64()
+    (messages.len() - 1) as f64 / began.elapsed().as_secs_f64()
 }
 
 fn admin(kafka: &str) -> AdminClient<DefaultClientContext> {

@@ -13,6 +13,8 @@ pub(crate) enum Class {
     Denied,
     /// The topic is not there.
     Topic,
+    /// Record after record is refused: that is not the records' fault. Never a single report's meaning.
+    Refusals,
     /// Anything else: build up everything anew, and try again.
     Transient,
 }

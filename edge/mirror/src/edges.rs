@@ -17,7 +17,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::class::Class;
 use crate::client::{self, Quiet, drop_aside};
@@ -106,13 +106,15 @@ pub(crate) struct Announcer {
     has_complained: bool,
     has_topic: bool,
     is_watching: bool,
+    /// Partitions of the asset topic when they were last counted; 0: never.
+    partitions: usize,
 }
 
 impl Announcer {
     pub(crate) fn new(config: Arc<Config>, log: Log, shared: Arc<Shared>) -> Self {
         let instance = instance();
         let started = Timestamp::now().millis();
-        Self { config, log, shared, instance, started, has_complained: false, has_topic: false, is_watching: false }
+        Self { config, log, shared, instance, started, has_complained: false, has_topic: false, is_watching: false, partitions: 0 }
     }
 
     /// Runs until told to stop, or until a younger process shows up.
@@ -257,7 +259,7 @@ impl Announcer {
         }
     }
 
-    fn ask_for_ends(&self, scout: &Scout) {
+    fn ask_for_ends(&mut self, scout: &Scout) {
         // The order matters: what is handed over after this number was read lands at or beyond the ends.
         let handed_over = self.shared.handed_over();
         let topic = &self.config.assets_topic;
@@ -265,7 +267,16 @@ impl Announcer {
             return;
         }
         match scout.partitions(topic).and_then(|partitions| scout.ends(topic, &partitions)) {
-            Ok(ends) => self.shared.put_ends((handed_over, ends)),
+            Ok(ends) => {
+                let before = std::mem::replace(&mut self.partitions, ends.len());
+                if before != 0 && ends.len() > before {
+                    let now = ends.len();
+                    let text = format!("the topic {topic} has grown from {before} to {now} partitions: assets change their partition");
+                    warn!("{text}; the order of an asset's events across the two is not defined");
+                    self.shared.failed(text);
+                }
+                self.shared.put_ends((handed_over, ends));
+            }
             Err(failure) => debug!("the asset topic's ends: {}", failure.text),
         }
     }

@@ -112,10 +112,12 @@ impl Worker {
                 return Err(Failure::new(class::of(code), format!("the producer cannot go on: {text}")));
             }
             let filled = self.fill(flow)?;
-            self.keep_in_time()?;
+            self.keep_in_time();
             self.look_at_the_clock(flow)?;
             wait = match filled {
                 Filled::Some => Duration::ZERO,
+                // Brokers that have been silent for a while will not be noticed later by that.
+                Filled::Held if self.window.waiting() > 0 && flow.heard.elapsed() > Duration::from_secs(1) => Duration::from_millis(20),
                 Filled::Held => Duration::from_millis(1),
                 Filled::Empty if self.window.waiting() == 0 => {
                     self.log.wait_durable(flow.reader.position(), IDLE);
@@ -144,10 +146,12 @@ impl Worker {
             return Ok(());
         }
         let mut went_well = false;
+        if !flow.reports.is_empty() {
+            flow.heard = Instant::now();
+        }
         for (handle, outcome) in flow.reports.drain(..) {
             went_well |= outcome.is_ok();
             flow.failures.extend(self.window.report(handle, outcome));
-            flow.heard = Instant::now();
         }
         if went_well {
             self.things_went_well();
@@ -193,9 +197,10 @@ impl Worker {
             self.suspects.remove(&sequence);
             // Nothing is under way, and a broker has said that it did not take this one: no doubt. But its sequence numbers have a gap now.
             self.replace_producer(flow)?;
-            let none = self.take_reports(flow);
-            self.keep(false)?;
-            return none;
+            // Kept at once: after a crash it would be tried, refused and told again.
+            let taken = self.take_reports(flow);
+            self.try_to_keep();
+            return taken;
         }
         // The others of the window will report too: those refused with their batch are suspects, each to be tried alone.
         let mut more = Vec::new();
@@ -339,8 +344,7 @@ impl Worker {
             let text = format!(
                 "Kafka refused {TOO_MANY_REFUSED} records one after the other ({code}): is the topic right? Nothing more is given up"
             );
-            self.shared.enter(State::Refused, text.clone());
-            return Err(Failure::new(Class::Denied, text));
+            return Err(Failure::new(Class::Refusals, text));
         }
         let size = event.value.len();
         let asset = &event.key;
@@ -369,12 +373,19 @@ impl Worker {
         Err(Failure::new(Class::Transient, "the log does not take the gap event for a refused record; nothing is given up before it does"))
     }
 
-    fn keep_in_time(&mut self) -> Result<(), Failure> {
+    /// A log that does not keep the cursor is no reason to stop: a later doubt has more to look up, that is all.
+    fn keep_in_time(&mut self) {
         let (sequence, at) = self.kept;
         if self.window.acknowledged() > sequence && at.elapsed() >= self.config.keep_every {
-            self.keep(false)?;
+            self.try_to_keep();
         }
-        Ok(())
+    }
+
+    fn try_to_keep(&mut self) {
+        if let Err(failure) = self.keep(false) {
+            debug!("{}", failure.text);
+            self.shared.failed(failure.text);
+        }
     }
 
     /// What depends on time: figures, the state's word, and the brokers' memory.
@@ -437,7 +448,7 @@ impl Worker {
         self.take_reports(&mut flow).unwrap_or_else(|e| debug!("while ending: {}", e.text));
         flow.producer.end(Duration::from_secs(5));
         self.begin_doubt(asked_through);
-        self.keep(false)?;
+        self.try_to_keep();
         ended
     }
 }

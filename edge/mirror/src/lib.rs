@@ -67,7 +67,7 @@ use worker::Worker;
 #[derive(Debug)]
 pub struct Mirror {
     shared: Arc<Shared>,
-    /// Closed when both threads have ended.
+    /// Closed when the mirror's thread has ended. The announcing one has nothing to keep, so nobody waits for it.
     ended: mpsc::Receiver<()>,
 }
 
@@ -81,13 +81,16 @@ impl Mirror {
         // Whatever librdkafka refuses shall be told now, by the caller's own means.
         producer::Producer::start(&config, log.epoch(), worker::BATCH, config.linger)?.end(Duration::ZERO);
         let (config, shared) = (Arc::new(config), Arc::new(Shared::default()));
-        let (ending, ended) = mpsc::channel();
+        let (ending, ended) = mpsc::sync_channel(1);
         let worker = Worker::new(config.clone(), log.clone(), shared.clone());
         let announcer = Announcer::new(config, log, shared.clone());
-        spawn("mirror", ending.clone(), move || worker.run())?;
+        spawn("mirror", move || {
+            worker.run();
+            drop(ending);
+        })?;
         let mirror = Self { shared, ended };
         // Should this one fail, the drop of `mirror` ends the other.
-        spawn("mirror-edges", ending, move || announcer.run())?;
+        spawn("mirror-edges", move || announcer.run())?;
         Ok(mirror)
     }
 
@@ -147,11 +150,7 @@ impl Drop for Mirror {
     }
 }
 
-fn spawn(name: &str, ending: mpsc::Sender<()>, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     let thread = std::thread::Builder::new().name(name.into());
-    let run = move || {
-        run();
-        drop(ending);
-    };
     thread.spawn(run).map(drop).map_err(Error::Thread)
 }

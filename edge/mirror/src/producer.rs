@@ -82,6 +82,8 @@ impl Producer {
             // The log is our memory: an event never times out.
             .set("message.timeout.ms", "0")
             .set("request.timeout.ms", config.request_timeout.as_millis().to_string())
+            // The topic was seen before this producer starts: if it is gone, that shall be known soon.
+            .set("topic.metadata.propagation.max.ms", "5000")
             .set("partitioner", "murmur2_random")
             .set("compression.codec", &config.compression)
             .set("linger.ms", linger.as_millis().to_string())

@@ -195,6 +195,10 @@ impl Shared {
     /// Enters a state, and says so in the log: once for a change, again when trouble lasts.
     pub(crate) fn enter(&self, state: State, sentence: impl Into<String>) {
         let sentence = sentence.into();
+        // Giving way is for good; the other thread may not have noticed yet.
+        if self.is_superseded() && state != State::Superseded {
+            return;
+        }
         let mut changing = lock(&self.changing);
         let before = changing.status.state;
         let lasted = changing.since.map(|since| since.elapsed()).unwrap_or_default();

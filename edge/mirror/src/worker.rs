@@ -112,7 +112,7 @@ impl Worker {
             if let Err(failure) = self.session() {
                 self.say(&failure);
                 if failure.class != Class::Record {
-                    let pause = if failure.class == Class::Denied { DENIED_PAUSE } else { self.pause };
+                    let pause = if matches!(failure.class, Class::Denied | Class::Refusals) { DENIED_PAUSE } else { self.pause };
                     self.pause = (self.pause * 2).min(LONG_PAUSE);
                     self.wait(pause);
                 }
@@ -166,7 +166,9 @@ impl Worker {
             return Ok(None);
         }
         let cluster = scout.cluster().unwrap_or_default();
+        self.shared.turn();
         let ends = scout.ends(&topic, &partitions)?;
+        self.shared.turn();
         // Asked once, also where we may not know: a limit that somebody lowers later shows itself by refusals.
         let max_message =
             *self.max_message.get_or_insert_with(|| admin::max_message_bytes(&self.config, &topic).unwrap_or(DEFAULT_MAX_MESSAGE));
@@ -260,6 +262,7 @@ impl Worker {
         let (state, text) = match failure.class {
             Class::Topic => (State::NoTopic, failure.text.clone()),
             Class::Denied => (State::Denied, format!("{}; tried again every {} s", failure.text, DENIED_PAUSE.as_secs())),
+            Class::Refusals => (State::Refused, format!("{}; tried again every {} s", failure.text, DENIED_PAUSE.as_secs())),
             Class::Record | Class::Neighbour => (State::ReadingBack, failure.text.clone()),
             Class::Transient => (State::Unreachable, format!("{}; events are kept on disk and tried for ever", failure.text)),
         };

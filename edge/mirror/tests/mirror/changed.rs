@@ -5,7 +5,9 @@ use std::time::Duration;
 use asset_stream::Event;
 use edge_mirror::{Mirror, OnChangedTopic};
 
-use crate::support::{Bench, Record, append, config, create_topic, delete_topic, fresh, judge, kafka, open_log, read_all, wait_mirrored};
+use crate::support::{
+    Bench, Record, append, config, create_topic, delete_topic, fresh, judge, kafka, open_log, read_all, wait_mirrored, wait_until,
+};
 
 /// What the edge itself said about changes.
 fn said(records: &[Record]) -> Vec<String> {
@@ -76,4 +78,23 @@ fn a_topic_made_anew_and_filled_by_others_is_recognised_by_what_stands_there() {
     judge(&records, &bench.log, &[]);
     let said = said(&records);
     assert!(said.len() == 1 && said[0].contains("holds another record"), "{said:?}");
+}
+
+#[test]
+fn a_topic_deleted_under_a_running_mirror_is_created_again_and_said_aloud() {
+    let Some(kafka) = kafka() else { return };
+    let (bench, topic) = (open_log(), fresh("deleted"));
+    append(&bench.log, 1_000, 10);
+    let mut settings = config(&kafka, &topic);
+    settings.on_changed_topic = OnChangedTopic::ResendRetained;
+    let mirror = Mirror::start(settings, bench.log.clone()).expect("starts");
+    wait_mirrored(&mirror, &bench.log);
+    delete_topic(&kafka, &topic);
+    append(&bench.log, 100, 10);
+    wait_until("the change is noticed", &mirror, || mirror.status().changes == 1);
+    wait_mirrored(&mirror, &bench.log);
+    mirror.stop(Duration::from_secs(5));
+    let records = read_all(&kafka, &topic);
+    judge(&records, &bench.log, &[]);
+    assert_eq!(said(&records).len(), 1);
 }
