@@ -133,7 +133,7 @@ async fn a_record_that_nobody_can_take_goes_to_the_dead_letters_and_the_flow_goe
     told.sort();
     let offsets: Vec<&str> = told.iter().map(|(offset, _, _)| offset.as_str()).collect();
     assert_eq!(offsets, ["1", "2", "3"], "{told:?}");
-    for ((_, reason, length), (word, expected)) in told.iter().zip([("JSON", 6), ("no key", 40), ("max_payload", 5037)]) {
+    for ((_, reason, length), (word, expected)) in told.iter().zip([("JSON", 6), ("no key", 40), ("max_payload", 5039)]) {
         assert!(reason.contains(word) && *length == expected, "{told:?}");
     }
 }
@@ -301,7 +301,9 @@ async fn a_stream_that_is_missing_is_waited_for_and_said() {
     never.stream.create = cloud_forwarder::config::Create::Never;
     let forwarder = Forwarder::start(config(&kafka, &topic, never, &[("C1", &nats)])).expect("a good config");
     let handle = forwarder.handle();
-    (0..100).for_each(|_| drop(edge.write("ASSET-0", "temp")));
+    for _ in 0..100 {
+        edge.write("ASSET-0", "temp");
+    }
     edge.flush();
     let reasons = wait_until("it says what is missing", async || handle.status().reasons, |reasons| !reasons.is_empty()).await;
     assert!(reasons[0].contains("EVENTS") && reasons[0].contains("create"), "{reasons:?}");
@@ -312,7 +314,9 @@ async fn a_stream_that_is_missing_is_waited_for_and_said() {
 
     // Deleted while at work: no stream takes the messages.
     context.delete_stream(STREAM).await.expect("deleted");
-    (0..100).for_each(|_| drop(edge.write("ASSET-0", "temp")));
+    for _ in 0..100 {
+        edge.write("ASSET-0", "temp");
+    }
     edge.flush();
     wait_until("it waits", async || handle.status(), |s| s.state == "waiting").await;
     context.create_stream(stream()).await.expect("created");
@@ -325,5 +329,48 @@ async fn a_stream_that_is_missing_is_waited_for_and_said() {
         .collect();
     let expected: Vec<String> = (101..=200).map(|n| format!("1769528223000:{n}")).collect();
     assert_eq!(numbers, expected);
+    assert!(forwarder.stop(GRACE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_that_lose_their_leader_again_and_again_keep_the_order() {
+    let Some((kafka, program)) = servers() else { return };
+    let (mut three, topic) = (support::three(&program), unique("leader"));
+    make_topic(&kafka, &topic, 3).await;
+    let mut replicated = route();
+    replicated.stream.replicas = 3;
+    let mut config = config(&kafka, &topic, replicated, &[("C1", &three[0])]);
+    let urls = three.iter().map(Nats::url).collect();
+    config.clusters.insert("C1".into(), cloud_forwarder::config::Cluster { urls, ..Default::default() });
+    let forwarder = Forwarder::start(config).expect("a good config");
+    let (handle, mut edge) = (forwarder.handle(), Edge::new(&kafka, &topic));
+    let mut written = 0;
+    for round in 0..12 {
+        for n in 0..3_000 {
+            edge.write(&format!("ASSET-{}", n % 30), ["temp", "speed", "load"][n % 3]);
+        }
+        written += 3_000;
+        let before = handle.status().forwarded;
+        wait_until("it is at work", async || handle.status(), |s| s.forwarded > before + 200).await;
+        let urls: Vec<String> = three.iter().map(Nats::url).collect();
+        let client = async_nats::connect(urls.as_slice()).await.expect("a server answers");
+        if round % 3 == 2 {
+            // kill -9 of whoever leads.
+            let context = async_nats::jetstream::new(client);
+            let look = async || match context.get_stream(STREAM).await {
+                Ok(stream) => stream.cached_info().cluster.as_ref().and_then(|c| c.leader.clone()),
+                Err(_) => None,
+            };
+            let leader = wait_until("there is a leader", look, Option::is_some).await.expect("a leader");
+            let number: usize = leader.trim_start_matches('n').parse().expect("n1, n2 or n3");
+            three[number - 1].restart();
+        } else {
+            let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{STREAM}");
+            client.request(subject, "".into()).await.expect("the leader answers");
+        }
+    }
+    edge.flush();
+    wait_until("all are done", async || handle.status(), |s| s.forwarded + s.duplicates == written && s.lag == 0).await;
+    assert_eq!(harm(&three[0].stream(STREAM).await, edge.written()), Vec::<String>::new());
     assert!(forwarder.stop(GRACE).await);
 }

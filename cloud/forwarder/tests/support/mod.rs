@@ -121,13 +121,21 @@ impl Nats {
     }
 
     fn told_port(&self) -> u16 {
+        self.told("nats")
+    }
+
+    fn told_cluster_port(&self) -> u16 {
+        self.told("cluster")
+    }
+
+    fn told(&self, kind: &str) -> u16 {
         let pid = self.child.as_ref().expect("running").id();
         let deadline = Instant::now() + LONG;
         loop {
             let files = std::fs::read_dir(self.folder.path()).expect("temp folder").flatten();
             let told = files.filter(|file| file.file_name().to_string_lossy().ends_with(&format!("_{pid}.ports"))).find_map(|file| {
                 let json: serde_json::Value = serde_json::from_slice(&std::fs::read(file.path()).ok()?).ok()?;
-                json["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
+                json[kind][0].as_str()?.rsplit(':').next()?.parse().ok()
             });
             if let Some(port) = told {
                 return port;
@@ -293,4 +301,30 @@ impl Edge {
     pub(crate) fn written(&self) -> &BTreeMap<String, u64> {
         &self.assets
     }
+}
+
+/// Three servers that form a cluster.
+pub(crate) fn three(program: &Path) -> [Nats; 3] {
+    let config = |n: usize, route: Option<u16>| {
+        let routes = route.map_or(String::new(), |port| format!("routes: [\"nats-route://127.0.0.1:{port}\"]"));
+        format!("server_name: n{n}\ncluster {{ name: three, listen: \"127.0.0.1:-1\", {routes} }}\n")
+    };
+    let first = Nats::start_with(program, &config(1, None));
+    let port = first.told_cluster_port();
+    let others = [2, 3].map(|n| Nats::start_with(program, &config(n, Some(port))));
+    let [second, third] = others;
+    let mut three = [first, second, third];
+    // A server that comes back has to be found where it was.
+    let ports = [0, 1, 2].map(|n| three[n].told_cluster_port());
+    for (n, nats) in three.iter_mut().enumerate() {
+        let routes: Vec<String> = ports.iter().map(|port| format!("\"nats-route://127.0.0.1:{port}\"")).collect();
+        let text = format!(
+            "server_name: n{}\ncluster {{ name: three, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
+            n + 1,
+            ports[n],
+            routes.join(", ")
+        );
+        std::fs::write(nats.folder.path().join("nats.conf"), text).expect("temp file");
+    }
+    three
 }
