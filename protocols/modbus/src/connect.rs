@@ -183,13 +183,11 @@ fn plain(cause: io::Error) -> io::Error {
 fn hint(endpoint: &Endpoint, cause: &io::Error, timeout: Duration) -> String {
     use io::ErrorKind as Kind;
     let hint = match (endpoint, cause.kind()) {
-        (Endpoint::Tcp { .. }, Kind::ConnectionRefused) => "connection refused: is the device on, is the port right?",
+        (Endpoint::Tcp { .. }, Kind::ConnectionRefused) => "is the device on, is the port right?",
         (Endpoint::Tcp { .. }, Kind::TimedOut) => {
             return format!("nobody answers within {} ms: is the device on, is the address right?", timeout.as_millis());
         }
-        (Endpoint::Tcp { .. }, Kind::HostUnreachable | Kind::NetworkUnreachable) => {
-            "no way to this address: is the cable in, is the route right?"
-        }
+        (Endpoint::Tcp { .. }, Kind::HostUnreachable | Kind::NetworkUnreachable) => "is the cable in, is the route right?",
         (Endpoint::Tcp { .. }, Kind::ConnectionReset | Kind::UnexpectedEof) => {
             "the device ended the connection at once: does it take so many connections?"
         }
@@ -197,9 +195,7 @@ fn hint(endpoint: &Endpoint, cause: &io::Error, timeout: Duration) -> String {
             "is the host name right, does the name server know it?"
         }
         (Endpoint::Tcp { .. }, _) => "is the address right?",
-        (Endpoint::Serial(_), Kind::PermissionDenied) => {
-            "permission denied: is the service's user in the group that owns the port (dialout)?"
-        }
+        (Endpoint::Serial(_), Kind::PermissionDenied) => "is the service's user in the group that owns the port (dialout)?",
         (Endpoint::Serial(line), _) if !std::path::Path::new(&line.port).exists() => {
             "there is no such port: is the adapter plugged in, is the path right?"
         }

@@ -12,7 +12,7 @@ use crate::types::Span;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The connection cannot be opened.
-    #[error("{endpoint} cannot be opened: {hint}")]
+    #[error("{endpoint} cannot be opened ({hint})")]
     Connect {
         /// Host and port, or the serial port.
         endpoint: Arc<str>,

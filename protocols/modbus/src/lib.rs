@@ -4,7 +4,7 @@
 //! what changed; the time is that of the answer, by the edge's clock.
 //!
 //! Promises:
-//! - An answer is never taken for the answer to another question, not even a late one: see `bus`.
+//! - An answer is never taken for the answer to another question, not even a late one: see `serve`.
 //! - A device that is slow or silent costs others nothing, or, on a shared line, its `silent_share`.
 //! - A variable that the device refuses harms no other: requests are split until it stands alone, and it is told as bad once.
 //! - After an outage every value is told anew.
@@ -28,6 +28,7 @@
 mod bus;
 mod config;
 mod connect;
+mod cycle;
 mod decode;
 mod error;
 mod gateway;
@@ -35,6 +36,7 @@ mod parse;
 mod plan;
 mod poll;
 mod schedule;
+mod serve;
 mod told;
 mod types;
 

@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 
 use crate::bus::{Answer, Member};
 use crate::config::{Config, Group, Interval};
+use crate::cycle::Cycle;
 use crate::error::{Error, Exception, Remedy};
 use crate::plan::{Block, plan};
 use crate::schedule::{Next, Schedule};
@@ -22,7 +23,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// A device that answered this long is not blamed for its earlier failures.
 const PROVEN: Duration = Duration::from_secs(10);
 
-/// How often a device is asked whether it is there when nothing is due for good.
+/// How often a device is asked whether it is there when there is nothing else to ask for.
 const ALIVE: Duration = Duration::from_secs(10);
 
 /// Before a busy device is asked again.
@@ -33,9 +34,6 @@ const LATE_IN_A_ROW: u32 = 3;
 
 /// How often it is said that a device is too slow.
 const SAY_AGAIN: Duration = Duration::from_secs(600);
-
-/// The longest wait before what was refused is asked for again.
-const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 
 /// The status of what a device never answers, while it answers everything else.
 const NO_ANSWER: &str = "NoAnswer";
@@ -50,6 +48,8 @@ pub(crate) struct Device {
     plans: Vec<Vec<Arc<Block>>>,
     /// Something that it answered: asking for it again tells whether the device is there.
     heard: Option<Span>,
+    /// When it last said anything.
+    heard_at: Instant,
     /// Which variable it is looked for with next.
     turn: usize,
     said_slow: Option<Instant>,
@@ -64,7 +64,7 @@ impl Device {
         let of_group = |group| config.variables.iter().enumerate().filter(move |(_, v)| v.group == group).map(|(i, v)| (i, v.span));
         let plans = (0..config.groups.len()).map(|group| plan(of_group(group), &config.limits).into_iter().map(Arc::new).collect());
         let plans = plans.collect();
-        Self { config, link, member, items, plans, heard: None, turn: 0, said_slow: None }
+        Self { config, link, member, items, plans, heard: None, heard_at: Instant::now(), turn: 0, said_slow: None }
     }
 
     /// Reads the device until the link is closed or the connection's task has ended.
@@ -115,7 +115,7 @@ impl Device {
         let variable = self.config.variables.get(turn / 2 % self.config.variables.len().max(1)).map(|v| v.span);
         let Some(span) = self.heard.filter(|_| turn.is_multiple_of(2)).or(variable) else { return Ok(()) };
         self.is_there(span, retries).await?;
-        self.heard = Some(span);
+        (self.heard, self.heard_at) = (Some(span), Instant::now());
         Ok(())
     }
 
@@ -158,20 +158,25 @@ impl Device {
     /// Reads a device that answers until it does not. Every value is told anew: while it was away nobody knew them.
     async fn session(&mut self) -> Result<Lost, Closed> {
         let mut session = Session::new(self);
+        let polled = self.config.groups.iter().any(|group| group.interval != Interval::Once);
         loop {
-            match session.schedule.next(Instant::now()) {
-                Next::Wait(until) => sleep_until(until).await,
-                Next::Idle => {
-                    sleep(ALIVE).await;
-                    if let Err(lost) = self.find(self.config.timing.retries).await {
-                        return Ok(lost);
-                    }
-                }
+            let now = Instant::now();
+            match session.schedule.next(now) {
                 Next::Ask(group) => {
                     if let Err(lost) = self.step(&mut session, group).await? {
                         return Ok(lost);
                     }
                 }
+                Next::Wait(until) if polled => sleep_until(until).await,
+                Next::Wait(until) => sleep_until(until.min(now + ALIVE)).await,
+                Next::Idle => sleep(ALIVE).await,
+            }
+            // Nothing to ask for at all, or everything refused: that it is there has to be asked in its own right.
+            if self.heard_at.elapsed() > ALIVE
+                && session.is_quiet(&self.config)
+                && let Err(lost) = self.find(self.config.timing.retries).await
+            {
+                return Ok(lost);
             }
         }
     }
@@ -186,7 +191,12 @@ impl Device {
         };
         let answer = self.ask(block.span, self.config.timing.retries).await;
         let cycle = &mut session.cycles[group];
-        cycle.troubled |= answer.is_err();
+        if answer.is_err() {
+            cycle.trouble();
+        }
+        if matches!(answer, Ok(_) | Err(Error::Refused { .. })) {
+            self.heard_at = Instant::now();
+        }
         match answer {
             Ok(answer) => {
                 cycle.answered();
@@ -250,8 +260,8 @@ impl Device {
         let cycle = &mut session.cycles[group];
         cycle.end(skipped);
         let Group { name, interval } = &self.config.groups[group];
-        let is_slow = cycle.late == LATE_IN_A_ROW && self.said_slow.is_none_or(|said| said + SAY_AGAIN < now);
-        match (interval, cycle.relearn_at) {
+        let is_slow = cycle.late() == LATE_IN_A_ROW && self.said_slow.is_none_or(|said| said + SAY_AGAIN < now);
+        match (interval, cycle.relearn_at()) {
             (Interval::Once, Some(at)) => session.schedule.again(group, at),
             (Interval::Every(interval), _) if is_slow => {
                 self.said_slow = Some(now);
@@ -283,98 +293,10 @@ impl Session {
     }
 }
 
-/// A group's requests as this device takes them, and how far the running cycle is.
-struct Cycle {
-    pieces: Vec<Piece>,
-    position: usize,
-    /// Whether a request of the running cycle went wrong.
-    troubled: bool,
-    /// How many cycles in a row took longer than their interval although nothing went wrong.
-    late: u32,
-    /// When everything is asked for again as if nothing had been refused.
-    relearn_at: Option<Instant>,
-    relearn_after: Duration,
-}
-
-struct Piece {
-    block: Arc<Block>,
-    answered: bool,
-    suspended: bool,
-}
-
-impl Piece {
-    fn new(block: Arc<Block>) -> Self {
-        Self { block, answered: false, suspended: false }
-    }
-}
-
-impl Cycle {
-    fn new(plan: &[Arc<Block>], relearn_after: Duration) -> Self {
-        Self {
-            pieces: plan.iter().cloned().map(Piece::new).collect(),
-            position: 0,
-            troubled: false,
-            late: 0,
-            relearn_at: None,
-            relearn_after,
-        }
-    }
-
-    /// At the beginning of a cycle, when it is time: forgets what was refused. Each time is twice as far away as the one before.
-    fn relearn(&mut self, plan: &[Arc<Block>], now: Instant) {
-        if self.position == 0 && self.relearn_at.is_some_and(|at| at <= now) {
-            *self = Self::new(plan, (self.relearn_after * 2).min(LONGEST_RETRY));
-        }
-    }
-
-    fn end(&mut self, skipped: u32) {
-        self.late = if skipped > 0 && !self.troubled { self.late.saturating_add(1) } else { 0 };
-        (self.position, self.troubled) = (0, false);
-    }
-
-    /// The next request of this cycle.
-    fn current(&mut self) -> Option<Arc<Block>> {
-        while self.pieces.get(self.position)?.suspended {
-            self.position += 1;
-        }
-        self.pieces.get(self.position).map(|piece| piece.block.clone())
-    }
-
-    fn skip(&mut self) {
-        self.position += 1;
-    }
-
-    fn answered(&mut self) {
-        self.pieces[self.position].answered = true;
-        self.skip();
-    }
-
-    /// Leaves a request that was answered before for the next cycle; `false`: it never was.
-    fn forget_answer(&mut self) -> bool {
-        let answered = std::mem::take(&mut self.pieces[self.position].answered);
-        if answered {
-            self.skip();
-        }
-        answered
-    }
-
-    /// Two requests instead of the current one; `false`: it holds a single variable.
-    fn split(&mut self) -> bool {
-        let Some((left, right)) = self.pieces[self.position].block.split() else { return false };
-        let halves = [left, right].map(|half| Piece::new(Arc::new(half)));
-        self.pieces.splice(self.position..=self.position, halves);
-        self.learned();
-        true
-    }
-
-    /// Leaves the current request out until everything is asked for again.
-    fn suspend(&mut self) {
-        self.pieces[self.position].suspended = true;
-        self.skip();
-        self.learned();
-    }
-
-    fn learned(&mut self) {
-        self.relearn_at.get_or_insert_with(|| Instant::now() + self.relearn_after);
+impl Session {
+    /// Whether no polled group has anything to ask for.
+    fn is_quiet(&self, config: &Config) -> bool {
+        let mut polled = self.cycles.iter().zip(&config.groups).filter(|(_, group)| group.interval != Interval::Once);
+        polled.all(|(cycle, _)| cycle.is_suspended())
     }
 }

@@ -158,7 +158,7 @@ async fn after_an_outage_every_value_is_told_anew() {
     let mut edge = Edge::start(&yaml(device.port, "", rest), &Buses::new());
     edge.until("the loss", |edge| edge.values("avail").len() == 1).await;
     let (error, _) = edge.status.last_error().expect("told");
-    assert!(error.contains("connection refused: is the device on, is the port right?"), "{error}");
+    assert!(error.contains("cannot be opened (is the device on, is the port right?): Connection refused"), "{error}");
     device.restart().await;
     edge.until("the values", |edge| edge.state().len() == 3).await;
     device.stop();
