@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use asset_stream::document::Problems;
+use asset_stream::document::{Environment, Problems};
 
 use crate::BAD_CONFIG;
 use crate::config::Config;
@@ -22,7 +22,7 @@ pub(crate) struct Checked {
 pub(crate) fn load(file: &Path) -> Result<Checked, Vec<String>> {
     let config = Config::load(file).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let problems = Problems::new();
-    let devices = devices::load(&config, &problems);
+    let devices = devices::load(&config, Environment::process(), &problems);
     let warnings = problems.warnings().iter().map(ToString::to_string).collect();
     let problems: Vec<_> = problems.into_vec().iter().map(ToString::to_string).collect();
     if problems.is_empty() { Ok(Checked { config, devices, warnings }) } else { Err(problems) }

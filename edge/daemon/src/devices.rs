@@ -42,10 +42,9 @@ impl Connector {
 }
 
 /// Reads all device files. Problems and warnings are recorded; what has problems is left out.
-pub(crate) fn load(config: &Config, problems: &Problems) -> Vec<Device> {
-    let environment = Environment::process();
+pub(crate) fn load(config: &Config, environment: Environment, problems: &Problems) -> Vec<Device> {
     let schema = config.edge.uns_schema.as_deref().and_then(|file| Schema::load(file, &environment, problems));
-    let files = DeviceFiles::load([&config.edge.devices], Environment::process());
+    let files = DeviceFiles::load([&config.edge.devices], environment);
     let devices = files.devices(problems);
     let places = match &schema {
         Some(schema) => schema.resolve_all(&devices),
@@ -102,6 +101,53 @@ impl Gateways {
                 let gateway = ModbusGateway::new(config, &self.buses).map_err(|error| chain(&error))?;
                 Ok(Arc::new(gateway))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::load;
+    use crate::config::Config;
+    use asset_stream::document::{Environment, Problems};
+    use std::path::Path;
+
+    fn told(text: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().expect("temp folder");
+        std::fs::create_dir(folder.path().join("devices")).expect("temp folder");
+        std::fs::write(folder.path().join("devices/line.yaml"), text).expect("temp file");
+        std::fs::write(folder.path().join("edge.toml"), "[edge]\nid = \"a\"\ndevices = \"devices\"\n").expect("temp file");
+        let config = Config::load(&folder.path().join("edge.toml")).expect("valid");
+        let problems = Problems::new();
+        load(&config, Environment::empty(), &problems);
+        let folder = format!("{}/devices/", folder.path().display());
+        problems.into_vec().iter().map(|problem| problem.to_string().replace(&folder, "")).collect()
+    }
+
+    #[test]
+    fn every_example_of_a_device_file_is_valid_without_a_warning() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/edge.toml");
+        let config = Config::load(&file).expect("the example is valid");
+        let problems = Problems::new();
+        // What the examples take from the environment.
+        let devices = load(&config, Environment::from_fn(|name| Some(format!("value-of-{}", name.to_lowercase()))), &problems);
+        assert_eq!(problems.warnings(), []);
+        assert_eq!(problems.into_vec(), []);
+        let mut protocols: Vec<_> = devices.iter().map(|device| device.connector.protocol()).collect();
+        protocols.dedup();
+        assert_eq!(protocols, ["MODBUS", "OPCUA"], "an example of each protocol");
+    }
+
+    #[test]
+    fn an_unknown_protocol_and_a_uns_without_a_schema_are_told_together_with_the_protocols_own_problems() {
+        let told = told(
+            "devices:\n  a:\n    uuid: A\n    uns: {area: x}\n    connector: {type: profinet}\n  b:\n    uuid: B\n    connector:\n      type: opcua\n      server: {uri: \"opc.tcp://h:4840\"}\n      variables:\n        v: {node_id: \"ns=2;i=1\", browse_path: \"0:Root/0:Objects\", tag: T}\n        w: {node_id: \"ns=2;i=2\", tag: T, sampling: 5}\n",
+        );
+        for (line, words) in [("4:", "no UNS schema"), ("5:", "profinet"), ("12:", "browse_path"), ("13:", "sampling")] {
+            assert!(
+                told.iter().any(|problem| problem.starts_with(&format!("line.yaml:{line}")) && problem.contains(words)),
+                "nothing about {words:?} at line {line} in {told:#?}"
+            );
         }
     }
 }
