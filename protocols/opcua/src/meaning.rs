@@ -33,6 +33,7 @@ pub(crate) struct Meaning {
 
 impl Meaning {
     /// An enumeration.
+    #[cfg(test)]
     pub(crate) fn with_names<N: Into<Arc<str>>>(names: impl IntoIterator<Item = (i64, N)>) -> Self {
         let names = names.into_iter().map(|(number, name)| (number, name.into())).collect();
         Self { kind: Some(Kind::Events), names: Some(Arc::new(names)), structures: None }

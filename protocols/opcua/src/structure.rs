@@ -7,8 +7,6 @@
 //! Fields stand in the order of the definition; absent optional fields are left out; nulls are `null`; enumerations are names; a union
 //! is an object with one field.
 
-use std::sync::Arc;
-
 use opcua::types::custom::{DataTypeTree, EncodingIds, ParentIds, ParsedStructureField, StructTypeInfo, TypeInfo, TypeInfoRef};
 use opcua::types::data_type_definition::DataTypeDefinition;
 use opcua::types::type_loader::{ByteStringBody, XmlBody};
@@ -51,7 +49,8 @@ fn write_object(object: &ExtensionObject, structures: Option<&Structures>, out: 
         return out.extend_from_slice(xml.to_string().as_bytes());
     }
     // A standard structure that the library has decoded already: back to bytes, and on like any other.
-    let (context, mut bytes) = (context(), Vec::new());
+    let (fallback, mut bytes) = (structures.is_none().then(context), Vec::new());
+    let Some(context) = structures.map(|s| &s.context).or(fallback.as_ref()) else { return };
     match body.encode_binary(&mut bytes, &context.context()) {
         Ok(()) => write_body(&body.binary_type_id().node_id, &bytes, structures, out, depth),
         Err(_) => out.extend_from_slice(json!({"type": body.type_name()}).to_string().as_bytes()),
@@ -98,10 +97,12 @@ impl Structures {
         Self { tree, context: context() }
     }
 
-    /// The names of an enumeration.
-    pub(crate) fn enumeration(&self, data_type: &NodeId) -> Option<impl Iterator<Item = (i64, Arc<str>)> + use<'_>> {
-        let Some(TypeInfoRef::Enum(info)) = self.tree.get_type(data_type) else { return None };
-        Some(info.variants.iter().map(|(number, field)| (*number, Arc::from(field.name.as_ref()))))
+    /// What a number of an enumeration stands for.
+    fn name(&self, data_type: &NodeId, number: i32) -> Option<&str> {
+        match self.tree.get_type(data_type) {
+            Some(TypeInfoRef::Enum(info)) => info.variants.get(&i64::from(number)).map(|field| field.name.as_ref()),
+            _ => None,
+        }
     }
 
     fn decode(&self, encoding_id: &NodeId, body: &[u8], out: &mut Vec<u8>, depth: usize) -> bool {
@@ -250,28 +251,41 @@ impl Reader<'_> {
             Type::Variant => self.read::<Variant>()?,
             Type::DiagnosticInfo => Variant::from(self.read::<DiagnosticInfo>()?),
         };
-        let meaning = match (&variant, self.structures.enumeration(&field.type_id)) {
-            (Variant::Int32(_), Some(names)) => Meaning::with_names(names),
-            _ => Meaning::default(),
-        };
-        write_variant(&variant, &meaning, self.structures, out, depth);
+        match variant {
+            Variant::Int32(number) if let Some(name) = self.structures.name(&field.type_id, number) => write_text(name, out),
+            other => write_variant(&other, self.structures, out, depth),
+        }
         Ok(())
     }
 }
 
 fn write_name(name: &str, separator: u8, out: &mut Vec<u8>) {
     out.push(separator);
-    // Writing into memory cannot fail.
-    serde_json::to_writer(&mut *out, name).ok();
+    write_text(name, out);
     out.push(b':');
 }
 
-fn write_variant(variant: &Variant, meaning: &Meaning, structures: &Structures, out: &mut Vec<u8>, depth: usize) {
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    // Writing into memory cannot fail.
+    serde_json::to_writer(out, text).ok();
+}
+
+fn write_variant(variant: &Variant, structures: &Structures, out: &mut Vec<u8>, depth: usize) {
     match variant {
         _ if convert::is_null(variant) => out.extend_from_slice(b"null"),
-        Variant::Variant(inner) => write_variant(inner, meaning, structures, out, depth),
+        Variant::Variant(inner) => write_variant(inner, structures, out, depth),
         Variant::ExtensionObject(object) => write_object(object, Some(structures), out, depth.saturating_sub(1)),
-        other => convert::value(other, meaning).write(out),
+        Variant::Array(array) if array.value_type == VariantScalarTypeId::ExtensionObject => {
+            out.push(b'[');
+            for (i, element) in array.values.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write_variant(element, structures, out, depth);
+            }
+            out.push(b']');
+        }
+        other => convert::value(other, &Meaning::default()).write(out),
     }
 }
 
@@ -356,89 +370,4 @@ fn add_standard_types(tree: &mut DataTypeTree) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Structures, text};
-    use opcua::types::custom::{DataTypeTree, EncodingIds, ParentIds, TypeInfo};
-    use opcua::types::data_type_definition::DataTypeDefinition;
-    use opcua::types::type_loader::ByteStringBody;
-    use opcua::types::{
-        ByteString, DataTypeId, EnumDefinition, EnumField, ExtensionObject, NodeId, Range, StructureDefinition, StructureField,
-        StructureType,
-    };
-
-    fn field(name: &str, data_type: impl Into<NodeId>, value_rank: i32, is_optional: bool) -> StructureField {
-        StructureField { name: name.into(), data_type: data_type.into(), value_rank, is_optional, ..Default::default() }
-    }
-
-    /// A server with an enumeration ns=2;i=1, and a structure ns=2;i=2 whose encoding is ns=2;i=20.
-    fn structures(structure_type: StructureType, fields: Vec<StructureField>) -> Structures {
-        let mut parents = ParentIds::new();
-        parents.add_type(NodeId::new(2, 1), DataTypeId::Enumeration.into());
-        parents.add_type(NodeId::new(2, 2), DataTypeId::Structure.into());
-        let mut tree = DataTypeTree::new(parents);
-        let running = EnumField { value: 1, name: "Running".into(), ..Default::default() };
-        let definition = DataTypeDefinition::Enum(EnumDefinition { fields: Some(vec![running]) });
-        let info = TypeInfo::from_type_definition(definition, String::new(), None, false, &NodeId::new(2, 1), tree.parent_ids());
-        tree.add_type(NodeId::new(2, 1), info.expect("an enumeration"));
-        let definition = StructureDefinition { structure_type, fields: Some(fields), ..Default::default() };
-        let encodings = EncodingIds { binary_id: NodeId::new(2, 20), ..Default::default() };
-        let (definition, id) = (DataTypeDefinition::Structure(definition), NodeId::new(2, 2));
-        let info = TypeInfo::from_type_definition(definition, String::new(), Some(encodings), false, &id, tree.parent_ids());
-        tree.add_type(id, info.expect("a structure"));
-        Structures::new(tree)
-    }
-
-    fn decoded(structures: &Structures, body: &[u8]) -> String {
-        let body = ByteStringBody::new(ByteString::from(body.to_vec()), NodeId::new(2, 20));
-        text(&ExtensionObject::new(body), Some(structures))
-    }
-
-    #[test]
-    fn a_structure_has_its_fields_in_order_with_names_nulls_and_exact_numbers() {
-        let fields = vec![
-            field("state", NodeId::new(2, 1), -1, false),
-            field("count", DataTypeId::UInt64, -1, false),
-            field("note", DataTypeId::String, -1, false),
-            field("list", DataTypeId::Byte, 1, false),
-            field("none", DataTypeId::Byte, 1, false),
-        ];
-        let structures = structures(StructureType::Structure, fields);
-        let mut body = 1_i32.to_le_bytes().to_vec();
-        body.extend(u64::MAX.to_le_bytes());
-        body.extend((-1_i32).to_le_bytes());
-        body.extend(2_i32.to_le_bytes());
-        body.extend([7, 8]);
-        body.extend((-1_i32).to_le_bytes());
-        assert_eq!(decoded(&structures, &body), r#"{"state":"Running","count":18446744073709551615,"note":null,"list":[7,8],"none":null}"#);
-    }
-
-    #[test]
-    fn optional_fields_and_unions_show_what_is_there() {
-        let fields = || {
-            vec![field("a", DataTypeId::Byte, -1, true), field("b", DataTypeId::Byte, -1, true), field("c", DataTypeId::Byte, -1, false)]
-        };
-        let optional = structures(StructureType::StructureWithOptionalFields, fields());
-        assert_eq!(decoded(&optional, &[2, 0, 0, 0, 5, 6]), r#"{"b":5,"c":6}"#);
-        let union = structures(StructureType::Union, fields());
-        assert_eq!(decoded(&union, &[3, 0, 0, 0, 9]), r#"{"c":9}"#);
-        assert_eq!(decoded(&union, &[0, 0, 0, 0]), "null");
-    }
-
-    #[test]
-    fn what_does_not_fit_its_definition_is_kept_as_it_came() {
-        let structures =
-            structures(StructureType::Structure, vec![field("a", DataTypeId::UInt32, -1, false), field("l", NodeId::new(2, 2), 1, false)]);
-        for body in [&[1, 0][..], &[1, 0, 0, 0, 255, 255, 255, 127], &[1, 0, 0, 0, 0, 0, 0, 0, 9]] {
-            let expected = format!(r#"{{"encoding_id":"ns=2;i=20","body":"{}"}}"#, ByteString::from(body.to_vec()).as_base64());
-            assert_eq!(decoded(&structures, body), expected);
-        }
-    }
-
-    #[test]
-    fn standard_structures_are_known_even_where_the_server_does_not_describe_them() {
-        let structures = structures(StructureType::Structure, vec![]);
-        let range = ExtensionObject::from_message(Range { low: -0.5, high: 100.0 });
-        assert_eq!(text(&range, Some(&structures)), r#"{"Low":-0.5,"High":100.0}"#);
-        assert!(text(&range, None).starts_with(r#"{"encoding_id":"i=886","body":""#));
-    }
-}
+mod tests;

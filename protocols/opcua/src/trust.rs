@@ -213,15 +213,16 @@ impl TrustStore {
     fn reject(&self, certificate: &Certificate, uri: &str) -> Error {
         let name = certificate.file_name();
         let (rejected, trusted) = (self.0.rejected.join(&name), self.0.trusted.join(&name));
+        let (sha1, sha256) = (certificate.sha1(), certificate.sha256());
+        // Said in full once; each further attempt is logged where it ends.
         if !rejected.exists() {
             if let Err(source) = durable_file::write(&rejected, certificate.der()) {
                 return Error::Folder { path: rejected, source };
             }
+            let hint = format!("mv '{}' '{}'", rejected.display(), trusted.display());
+            error!(server = %uri, file = %rejected.display(), %sha1, %sha256, trust_it_with = %hint, "the server's certificate is not trusted");
             self.forget_old_rejections();
         }
-        let (sha1, sha256) = (certificate.sha1(), certificate.sha256());
-        let hint = format!("mv '{}' '{}'", rejected.display(), trusted.display());
-        error!(server = %uri, file = %rejected.display(), %sha1, %sha256, trust_it_with = %hint, "the server's certificate is not trusted");
         Error::Untrusted { name: certificate.common_name(), sha1, sha256, rejected, trusted }
     }
 

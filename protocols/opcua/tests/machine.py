@@ -70,10 +70,23 @@ def make_certificate(folder, options):
     (folder / "server.pem").write_bytes(key.private_bytes(encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
 
 
-def strict(folder):
+def set_clock(ahead):
+    """The server's clock as its answers show it."""
+    create = ua.ResponseHeader.__init__
+
+    def create_with_time(self, *values, **fields):
+        create(self, *values, **fields)
+        self.Timestamp = datetime.now(timezone.utc) + ahead
+
+    ua.ResponseHeader.__init__ = create_with_time
+
+
+def strict(folder, ahead):
     """Takes the clients whose certificates lie in the folder, and checks what the standard asks for."""
 
     async def validate(certificate, description):
+        if not certificate.not_valid_before_utc <= datetime.now(timezone.utc) + ahead <= certificate.not_valid_after_utc:
+            raise ServiceError(ua.StatusCodes.BadCertificateTimeInvalid)
         der = certificate.public_bytes(serialization.Encoding.DER)
         if der not in [path.read_bytes() for path in folder.glob("*.der")]:
             raise ServiceError(ua.StatusCodes.BadSecurityChecksFailed)
@@ -224,8 +237,11 @@ async def main():
     parser.add_argument("--certificate", default="good", help="good, expired or other-uri")
     parser.add_argument("--clients", help="the folder of the client certificates that are trusted")
     parser.add_argument("--users", help="the folder of the users' certificates; then nobody is let in anonymously")
+    parser.add_argument("--clock", type=int, default=0, help="days that the server's clock is ahead")
     options = parser.parse_args()
 
+    ahead = timedelta(days=options.clock)
+    set_clock(ahead)
     server = Server(user_manager=Accounts(options))
     await server.init()
     await server.set_application_uri(URI)
@@ -242,7 +258,7 @@ async def main():
             ua.SecurityPolicyType.Aes256Sha256RsaPss_SignAndEncrypt,
         ]
     if options.clients:
-        server.set_certificate_validator(strict(Path(options.clients)))
+        server.set_certificate_validator(strict(Path(options.clients), ahead))
     server.set_security_policy(policies, permission_ruleset=SimpleRoleRuleset())
     index = await server.register_namespace("urn:test")
     assert index == 2

@@ -31,11 +31,11 @@ impl Plant {
     }
 
     /// Starts a server that trusts the clients and users in its folders.
-    async fn server(&self, python: &Path, certificate: &str) -> Server {
+    async fn server(&self, python: &Path, further: &[&str]) -> Server {
         let path = |folder: &TempDir| folder.path().to_str().expect("UTF-8").to_owned();
         let folders = [path(&self.server), path(&self.clients), path(&self.users)];
-        let arguments = ["--secure", &folders[0], "--clients", &folders[1], "--users", &folders[2], "--certificate", certificate];
-        Server::start_script(python, "machine.py", &arguments).await
+        let arguments = ["--secure", &folders[0], "--clients", &folders[1], "--users", &folders[2]];
+        Server::start_script(python, "machine.py", &[&arguments[..], further].concat()).await
     }
 
     fn identity(&self) -> Identity {
@@ -72,7 +72,7 @@ async fn failure(edge: &Edge) -> String {
 async fn every_policy_connects_with_name_and_with_certificate() {
     let Some(python) = python() else { return };
     let plant = Plant::new();
-    let server = plant.server(&python, "good").await;
+    let server = plant.server(&python, &[]).await;
     // The user's certificate: another pair than the application's.
     let user = tempfile::tempdir().expect("a folder");
     let user = Identity::open(user.path()).map(|identity| (identity, user)).expect("made");
@@ -110,7 +110,7 @@ async fn every_policy_connects_with_name_and_with_certificate() {
 async fn a_wrong_password_is_named_and_not_tried_again_soon() {
     let Some(python) = python() else { return };
     let plant = Plant::new();
-    let server = plant.server(&python, "good").await;
+    let server = plant.server(&python, &[]).await;
     plant.trust_client();
     plant.trust_server();
     let edge = plant.edge(&server, "{policy: basic256sha256, identity: {user: edge, password: wr0ng-secret}}");
@@ -126,7 +126,7 @@ async fn a_wrong_password_is_named_and_not_tried_again_soon() {
 async fn an_unknown_server_is_put_aside_and_trusted_by_the_named_command() {
     let Some(python) = python() else { return };
     let plant = Plant::new();
-    let server = plant.server(&python, "good").await;
+    let server = plant.server(&python, &[]).await;
     plant.trust_client();
     let edge = plant.edge(&server, "{policy: basic256sha256, identity: {user: edge, password: right}}");
     let words = failure(&edge).await;
@@ -143,7 +143,7 @@ async fn an_unknown_server_is_put_aside_and_trusted_by_the_named_command() {
 async fn a_server_that_does_not_trust_us_is_told_apart_from_one_that_we_do_not_trust() {
     let Some(python) = python() else { return };
     let plant = Plant::new();
-    let server = plant.server(&python, "good").await;
+    let server = plant.server(&python, &[]).await;
     // The certificate must exist before the server's folder of trusted clients is looked at; it is not put there.
     let identity = plant.identity();
     plant.trust_server();
@@ -158,7 +158,7 @@ async fn wrong_certificates_of_servers_are_told_by_what_is_wrong() {
     let Some(python) = python() else { return };
     for (certificate, check) in [("expired", "server certificate expired: "), ("other-uri", "server application URI: ")] {
         let plant = Plant::new();
-        let server = plant.server(&python, certificate).await;
+        let server = plant.server(&python, &["--certificate", certificate]).await;
         plant.identity();
         plant.trust_server();
         plant.trust_client();
@@ -169,6 +169,18 @@ async fn wrong_certificates_of_servers_are_told_by_what_is_wrong() {
         let anyone = plant.edge(&server, "{policy: basic256sha256, trust: any, identity: {user: edge, password: right}}");
         anyone.wait_for_samples("double", 1, SOON).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_with_a_wrong_clock_is_told_so() {
+    let Some(python) = python() else { return };
+    let plant = Plant::new();
+    let server = plant.server(&python, &["--clock", "-400"]).await;
+    plant.trust_client();
+    plant.trust_server();
+    let edge = plant.edge(&server, "{policy: basic256sha256, identity: {user: edge, password: right}}");
+    let words = failure(&edge).await;
+    assert!(words.starts_with("clock: ") && words.contains("400 days apart") && words.contains("BadCertificateTimeInvalid"), "{words}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
