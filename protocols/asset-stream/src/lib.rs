@@ -1,6 +1,14 @@
 //! The asset stream's wire format as types.
 //!
-//! What stands in Kafka, what NATS serves and what a device file says is defined here and nowhere else. No I/O, no tokio.
+//! What stands in Kafka, what NATS serves and what a device file says is defined here and nowhere else. No network, no tokio; the only
+//! files read are device files and UNS schemas.
+//!
+//! | for | see |
+//! | --- | --- |
+//! | writing events | [`Sample`], [`Gap`], [`facts`], [`command`] |
+//! | reading events | [`Event`], [`headers`], [`topics`] |
+//! | serving events | [`serving`], [`subject`] |
+//! | what people write | [`device_file`], [`uns`], and [`document`] below both |
 //!
 //! Promises:
 //! - What [`Sample::encode`] writes, [`Event::decode`] reads back unchanged, and existing installations understand it.

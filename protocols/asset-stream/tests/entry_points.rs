@@ -10,6 +10,11 @@ fn text(words: &'static [&'static str]) -> impl Strategy<Value = String> {
     proptest::collection::vec(proptest::sample::select(words), 0..40).prop_map(|words| words.concat())
 }
 
+/// More with `PROPTEST_CASES`.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000)
+}
+
 const JSON: &[&str] = &[
     "{",
     "}",
@@ -98,7 +103,7 @@ const YAML: &[&str] = &[
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn random_bytes_hold_no_surprise(bytes in any::<Vec<u8>>()) {
