@@ -20,7 +20,7 @@ use crate::gather::{Block, Job, Waiting};
 use crate::pack::Spares;
 use crate::queue::Done;
 use crate::retention::NoRoom;
-use crate::segment::TEMPORARY;
+use crate::segment;
 use crate::shared::{Shared, now};
 use crate::stats::{Health, Meter};
 use crate::storage::{self, File};
@@ -83,6 +83,8 @@ pub(crate) struct Committer {
     reason: Refusal,
     pause: Duration,
     not_before: Option<Instant>,
+    /// Segments tried to begin.
+    attempts: u64,
 }
 
 impl Committer {
@@ -96,6 +98,7 @@ impl Committer {
             reason: Refusal::Closed,
             pause: FIRST_PAUSE,
             not_before: None,
+            attempts: 0,
         })
     }
 
@@ -258,7 +261,8 @@ impl Committer {
         frame.set_reserved(reserved);
         let (file, temporary) = loop {
             shared.make_room(reserved).map_err(|NoRoom(why)| Failure::Full(why))?;
-            let temporary = shared.config.dir.join(TEMPORARY);
+            self.attempts += 1;
+            let temporary = shared.config.dir.join(segment::temporary(self.attempts));
             match shared.storage.create(&temporary).and_then(|file| file.allocate(reserved).map(|()| file)) {
                 Ok(file) => break (file, temporary),
                 Err(error) if storage::is_full(&error) => {
@@ -287,10 +291,7 @@ impl Committer {
         if let Err(error) = result {
             Meter::add(&shared.meter.sync_failures, 1);
             drop(shared.storage.remove(&temporary));
-            return Err(match &error {
-                Error::Io { source, .. } if storage::is_full(source) => Failure::Full(in_full(&error)),
-                _ => Failure::Disk(error),
-            });
+            return Err(if error.is_full() { Failure::Full(in_full(&error)) } else { Failure::Disk(error) });
         }
         let offset = self.scratch.len() as u64;
         let before = self.active.replace(Active { file, first, offset, reserved, is_abandoned: false });

@@ -62,7 +62,7 @@ impl Default for Config {
 
 impl Config {
     /// The smallest segment: below this a segment would be mostly checkpoint.
-    pub const MIN_SEGMENT_BYTES: u64 = 64 << 10;
+    pub const MIN_SEGMENT_BYTES: u64 = 8 << 10;
     /// The largest block, in entries: recovery's bounds rest on it.
     pub const MAX_BLOCK_EVENTS: usize = 1 << 16;
 

@@ -73,6 +73,13 @@ pub(crate) struct KeptCursors {
 }
 
 impl KeptCursors {
+    fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        wire::put(&mut body, self.durable);
+        encode_cursors(&self.cursors, &mut body);
+        body
+    }
+
     pub(crate) fn decode(body: &[u8]) -> Option<Self> {
         let mut input = Input::new(body);
         let durable = input.number().filter(|&n| n < 1 << 62)?;
@@ -87,12 +94,14 @@ impl Kept<KeptCursors> {
         let mut next = self.get();
         next.cursors.insert(name.to_owned(), cursor);
         next.durable = durable();
-        let mut body = Vec::new();
-        wire::put(&mut body, next.durable);
-        encode_cursors(&next.cursors, &mut body);
-        writer.write(self.epoch, &body)?;
+        writer.write(self.epoch, &next.encode())?;
         *self.value.lock() = next;
         Ok(())
+    }
+
+    /// Writes the cursors again as they were found: what was read at a start may not be on the disk, if a sync failed before.
+    pub(crate) fn refresh(&self) -> Result<(), Error> {
+        self.writer.lock().write(self.epoch, &self.get().encode())
     }
 }
 

@@ -59,6 +59,9 @@ pub fn open_on(config: Config, storage: Arc<dyn Storage>) -> Result<Opened, Erro
             }
         }
     }
+    // What was found counts from now on; so it must be on the disk from now on, which reading it does not prove.
+    let kept = shared.cursors.refresh().and_then(|()| shared.ledger.update(|_| ()));
+    kept.map_err(|error| if error.is_full() && recovery.is_new_epoch { no_room(&shared) } else { error })?;
     let (jobs, queue) = sync_channel(UNDER_WAY);
     let gatherer = Gatherer::new(shared.clone(), packer, jobs);
     let commit = Builder::new().name("log-commit".into()).spawn(move || committer.run(&queue)).map_err(starting())?;

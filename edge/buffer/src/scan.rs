@@ -155,12 +155,17 @@ impl<'f> Window<'f> {
         last
     }
 
-    /// Whether some sector's part of `from..to` is all zeros: the mark of a write that the power cut off.
+    /// Whether `from..to`, which should hold a frame (or its header alone), was not all written: the mark of a write that was cut off.
     ///
-    /// What a segment holds beyond its last durable frame was zero before it was written, and the format leaves no sector of a written
-    /// frame zero. So a frame cut off by the power has a zero sector, and one that was harmed later (a flipped bit, a foreign write) has
-    /// none.
-    pub(crate) fn has_unwritten_sector(&mut self, from: u64, to: u64) -> bool {
+    /// What a segment holds beyond its last durable frame was zero before it was written, and the format leaves neither a sector of a
+    /// written frame zero nor its last bytes. So a frame that the power cut off has a zero sector, one of which only the front was written
+    /// (a failed write, a killed process) has a zero end, and one that was harmed later (a flipped bit, a foreign write) has neither.
+    /// `end`: so many bytes at the end are never zero together.
+    pub(crate) fn is_unwritten(&mut self, from: u64, to: u64, end: usize) -> bool {
+        let last = self.bytes(to.saturating_sub(end as u64), end);
+        if !last.is_empty() && last.len() == end && last.iter().all(|&byte| byte == 0) {
+            return true;
+        }
         let mut at = from;
         while at < to {
             let end = ((at / SECTOR + 1) * SECTOR).min(to);

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The name a new segment has until it is whole.
-pub(crate) const TEMPORARY: &str = "next.tmp";
+/// The name a new segment has until it is whole. Never the same twice in a process: if names reach the disk in another order than they
+/// were changed in, an earlier attempt's file must not come to stand for a later one's.
+pub(crate) fn temporary(attempt: u64) -> String {
+    format!("next.{attempt}.tmp")
+}
 
 /// A segment's file name: its first sequence, so that names sort as numbers do.
 pub(crate) fn file_name(first: u64) -> String {

@@ -42,6 +42,8 @@ pub(crate) struct Slots {
     /// Whether its file can be written in place: it exists and no write to it failed.
     in_place: [bool; 2],
     bytes: u64,
+    /// New files tried to write; see [`crate::segment::temporary`].
+    attempts: u64,
 }
 
 impl Slots {
@@ -61,6 +63,7 @@ impl Slots {
             next: 0,
             in_place: [false; 2],
             bytes: 2 * RESERVED,
+            attempts: 0,
         };
         let mut best: Option<(u64, usize, Found)> = None;
         let mut harmed = 0;
@@ -108,6 +111,7 @@ impl Slots {
             // What the old descriptor's file holds now cannot be known; it goes.
             self.in_place[slot] = false;
             let path = self.path(slot);
+            self.attempts += 1;
             self.files[slot] = Some(self.replace(&path, &bytes).map_err(Error::io("write", path))?);
             self.in_place[slot] = true;
         }
@@ -123,14 +127,20 @@ impl Slots {
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn File>> {
-        let temporary = self.dir.join(format!("{}.tmp", self.name));
-        let file = self.storage.create(&temporary)?;
-        file.allocate(RESERVED.max(bytes.len() as u64))?;
-        file.write_at(bytes, 0)?;
-        file.sync_data()?;
-        self.storage.rename(&temporary, path)?;
+        let temporary = self.dir.join(format!("{}.{}.tmp", self.name, self.attempts));
+        let written = (|| {
+            let file = self.storage.create(&temporary)?;
+            file.allocate(RESERVED.max(bytes.len() as u64))?;
+            file.write_at(bytes, 0)?;
+            file.sync_data()?;
+            self.storage.rename(&temporary, path)?;
+            Ok(file)
+        })();
+        if written.is_err() {
+            drop(self.storage.remove(&temporary));
+        }
         self.storage.sync_dir(&self.dir)?;
-        Ok(file)
+        written
     }
 
     fn path(&self, slot: usize) -> PathBuf {

@@ -125,7 +125,7 @@ impl Walk {
                         break;
                     }
                 }
-                tail.is_clean = false;
+                (tail.is_clean, tail.was_closed) = (false, false);
                 continue;
             };
             if header.kind == Kind::Entries && header.first >= limit {
@@ -231,12 +231,15 @@ fn meaning(window: &mut Window<'_>, identity: Identity, at: u64) -> Meaning {
         }
         later = window.next_frame(frame.end(), identity);
     }
-    let end = match (&header, &next) {
-        (Some(header), _) => at + header.extent(),
-        (None, Some(next)) => next.offset,
-        (None, None) => at + HEADER as u64,
+    let (end, never_zero) = match (&header, &next) {
+        // The end mark's last byte.
+        (Some(header), _) => (at + header.extent(), 1),
+        // Padding comes before the next frame.
+        (None, Some(next)) => (next.offset, 0),
+        // The header's CRC.
+        (None, None) => (at + HEADER as u64, 4),
     };
-    if !proven && window.has_unwritten_sector(at, end) {
+    if !proven && window.is_unwritten(at, end, never_zero) {
         return Meaning::End { torn: written + 1 - at };
     }
     match (next, header) {

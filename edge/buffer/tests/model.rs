@@ -1,0 +1,469 @@
+//! The log against a list in memory, while the power goes at any operation, syncs and writes fail, and the disk fills up.
+//!
+//! What holds after each restart is checked by [`Run::check`]: every entry that was reported durable is there, unchanged and in its place,
+//! or a loss says that it was dropped because the log was full; sequences have no gaps, neither the log's nor a key's; cursors stand where
+//! they were kept; the log opens. Without damage there is never a loss for damage.
+
+mod sim;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use edge_buffer::{Appended, Config, Cursor, Entry, Log, Loss, LossReason, Opened, Read, Refusal, WhenFull, open_on};
+use proptest::prelude::*;
+use sim::{Random, Sim};
+
+static POWER_CUTS: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Clone, Debug)]
+enum Action {
+    /// Batches of so many entries, all handed over before the first is waited for.
+    Append(Vec<usize>),
+    /// The mirror's cursor goes on by so many per cent of what it has not seen.
+    Acknowledge(u64),
+    Keep(u8, u64),
+    Read(u64, usize),
+    Settle,
+    Close,
+    Kill,
+    Cut,
+    /// The power goes at the nth operation from now.
+    Fuse(u64),
+    FailSyncs(u64),
+    FailWrites(u64),
+    /// So many bytes are left on the disk.
+    Fill(u64),
+    Empty,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        10 => prop::collection::vec(1_usize..40, 1..4).prop_map(Action::Append),
+        3 => (0_u64..=100).prop_map(Action::Acknowledge),
+        1 => (0_u8..3, 0_u64..=100).prop_map(|(name, part)| Action::Keep(name, part)),
+        2 => (0_u64..=100, 1_usize..20).prop_map(|(from, max)| Action::Read(from, max)),
+        1 => Just(Action::Settle),
+        1 => Just(Action::Close),
+        1 => Just(Action::Kill),
+        1 => Just(Action::Cut),
+        6 => (0_u64..25).prop_map(Action::Fuse),
+        1 => (1_u64..3).prop_map(Action::FailSyncs),
+        1 => (1_u64..3).prop_map(Action::FailWrites),
+        1 => (0_u64..40_000).prop_map(Action::Fill),
+        1 => Just(Action::Empty),
+    ]
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    key: Arc<str>,
+    key_sequence: u64,
+    timestamp: i64,
+    value: Vec<u8>,
+}
+
+/// What must be there.
+#[derive(Debug, Default)]
+struct Model {
+    epoch: u64,
+    /// By sequence - 1.
+    entries: Vec<Known>,
+    /// Chains of entries that may stand behind them after a crash: handed over and not told, or told that the disk failed.
+    doubtful: Vec<Vec<Entry>>,
+    cursors: BTreeMap<String, Cursor>,
+    /// Values that were to be kept when the power went.
+    doubtful_cursors: BTreeMap<String, Vec<Cursor>>,
+    /// Losses that were settled, and those that may have been.
+    settled: Vec<Loss>,
+    made: u64,
+}
+
+struct Run {
+    config: Config,
+    sim: Sim,
+    random: Random,
+    model: Model,
+    log: Option<Log>,
+}
+
+impl Run {
+    fn new(seed: u64, when_full: WhenFull, retain: u64) -> Self {
+        let config = Config {
+            dir: PathBuf::from("/log"),
+            segment_bytes: 8 << 10,
+            max_bytes: 300 << 10,
+            retain_age: None,
+            retain_bytes: retain,
+            when_full,
+            min_free: 0,
+            block_events: 8,
+            block_bytes: 1 << 10,
+            linger: Duration::ZERO,
+            queue_bytes: 1 << 20,
+        };
+        let sim = Sim::new(seed);
+        let mut run = Self { config, sim, random: Random::new(seed ^ 1), model: Model::default(), log: None };
+        run.open();
+        run
+    }
+
+    fn log(&self) -> &Log {
+        self.log.as_ref().expect("the log is open")
+    }
+
+    fn run(&mut self, action: &Action) {
+        match action {
+            Action::Append(sizes) => self.append(sizes),
+            Action::Acknowledge(part) => {
+                let at = self.model.cursors.get(Cursor::MIRROR).map_or(0, |cursor| cursor.sequence);
+                let to = at + (self.log().durable().saturating_sub(at)) * part / 100;
+                self.keep(Cursor::MIRROR, to);
+            }
+            Action::Keep(name, part) => self.keep(&format!("reader-{name}"), self.log().durable() * part / 100),
+            Action::Read(part, max) => {
+                let after = self.log().durable() * part / 100;
+                self.check_reading(after, *max);
+            }
+            Action::Settle => {
+                for loss in self.log().losses() {
+                    // A settlement that failed may have reached the disk all the same.
+                    drop(self.log().settle(&loss));
+                    self.model.settled.push(loss);
+                }
+            }
+            Action::Close => {
+                let log = self.log.take().expect("the log is open");
+                let closed = log.close();
+                if closed.is_ok() && !self.sim.is_dead() {
+                    self.sim = self.sim.kill();
+                    self.open();
+                    return;
+                }
+                self.restart(false);
+            }
+            Action::Kill => self.restart(false),
+            Action::Cut => self.restart(true),
+            Action::Fuse(n) => self.sim.light_fuse(*n),
+            Action::FailSyncs(n) => self.sim.fail_syncs(*n),
+            Action::FailWrites(n) => self.sim.fail_writes(*n),
+            Action::Fill(left) => self.sim.set_capacity(self.sim.used() + left),
+            Action::Empty => {
+                self.sim.set_capacity(u64::MAX / 2);
+                self.sim.no_faults();
+            }
+        }
+        if self.sim.is_dead() {
+            self.restart(true);
+        }
+    }
+
+    fn append(&mut self, sizes: &[usize]) {
+        let mut batches = Vec::new();
+        for &size in sizes {
+            let batch: Vec<Entry> = (0..size).map(|_| self.entry()).collect();
+            let (tell, told) = sync_channel(1);
+            let refused = self.log().append(batch.clone(), move |outcome| drop(tell.send(outcome))).is_err();
+            assert!(!refused, "an open log takes batches");
+            batches.push((batch, told));
+        }
+        // What was not taken, batch by batch. Any run of them may stand behind the durable entries after a crash: those that were numbered
+        // together did so in this order.
+        let mut open: Vec<Vec<Entry>> = Vec::new();
+        let mut is_told = true;
+        for (batch, told) in batches {
+            // Once the power is off and somebody does not know, nobody behind knows either.
+            match if is_told { self.wait(&told) } else { None } {
+                Some(Appended::Durable { first, last }) => {
+                    open.clear();
+                    assert_eq!((first, last), (self.model.next(), self.model.next() + batch.len() as u64 - 1), "numbers of a batch");
+                    self.model.durable(&batch);
+                }
+                Some(Appended::Refused { reason, durable }) => {
+                    assert!(reason != Refusal::Closed, "refused as closed by an open log");
+                    if durable > 0 {
+                        open.clear();
+                        self.model.durable(&batch[..durable]);
+                    }
+                    open.push(batch[durable..].to_vec());
+                }
+                None => {
+                    is_told = false;
+                    open.push(batch);
+                }
+            }
+        }
+        self.model.doubtful.extend((0..open.len()).map(|from| open[from..].concat()));
+    }
+
+    fn wait(&self, told: &mpsc::Receiver<Appended>) -> Option<Appended> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            match told.recv_timeout(Duration::from_millis(5)) {
+                Ok(outcome) => return Some(outcome),
+                Err(_) if self.sim.is_dead() => return None,
+                Err(_) => assert!(Instant::now() < deadline, "nobody told what became of a batch"),
+            }
+        }
+    }
+
+    fn entry(&mut self) -> Entry {
+        self.model.made += 1;
+        // Few keys that come often, and some that come once.
+        let key = match self.random.below(10) {
+            0 => format!("rare-{}", self.random.below(1000)),
+            n => format!("asset-{}", n % 4),
+        };
+        let filling: String = (0..self.random.below(60)).map(|_| char::from(b'a' + self.random.below(26) as u8)).collect();
+        Entry {
+            key: key.into(),
+            timestamp: self.random.below(1000) as i64 - 500,
+            value: format!("{} {filling}", self.model.made).into_bytes(),
+        }
+    }
+
+    fn keep(&mut self, name: &str, sequence: u64) {
+        let note = vec![7; self.random.below(900) as usize];
+        let cursor = Cursor { sequence, note };
+        match self.log().keep_cursor(name, cursor.clone()) {
+            Ok(()) => {
+                self.model.cursors.insert(name.to_owned(), cursor);
+                self.model.doubtful_cursors.remove(name);
+            }
+            Err(_) => self.model.doubtful_cursors.entry(name.to_owned()).or_default().push(cursor),
+        }
+    }
+
+    fn restart(&mut self, is_power_cut: bool) {
+        let next = if is_power_cut {
+            POWER_CUTS.fetch_add(1, Ordering::Relaxed);
+            self.sim.power_cut()
+        } else {
+            self.sim.kill()
+        };
+        // The old process is still there, and harmless: its descriptors are dead.
+        drop(self.log.take());
+        self.sim = next;
+        self.open();
+    }
+
+    fn open(&mut self) {
+        // A start on a disk that is full or failing may fail; on a good one it must not.
+        if let Ok(opened) = open_on(self.config.clone(), self.sim.storage()) {
+            return self.opened(opened);
+        }
+        self.sim = if self.sim.is_dead() { self.sim.power_cut() } else { self.sim.kill() };
+        self.sim.no_faults();
+        self.sim.set_capacity(u64::MAX / 2);
+        match open_on(self.config.clone(), self.sim.storage()) {
+            Ok(opened) => self.opened(opened),
+            Err(error) => panic!("the log does not open: {error:?}\n{}", self.sim.trace()),
+        }
+    }
+
+    fn opened(&mut self, Opened { log, recovery }: Opened) {
+        if recovery.is_new_epoch {
+            assert!(self.model.entries.is_empty(), "a new epoch although entries were durable: {recovery:?}\n{}", self.sim.trace());
+            self.model.epoch = log.epoch();
+        }
+        assert_eq!(log.epoch(), self.model.epoch, "the epoch changed");
+        assert_eq!(recovery.losses, [], "a loss without damage: {recovery:?}\n{}", self.sim.trace());
+        assert!(recovery.quarantined.is_empty(), "damage without damage: {recovery:?}\n{}", self.sim.trace());
+        self.log = Some(log);
+        self.adopt();
+        self.check();
+    }
+
+    /// What was in doubt is decided now.
+    fn adopt(&mut self) {
+        let durable = self.log().durable();
+        let kept = self.model.entries.len() as u64;
+        assert!(durable >= kept, "{durable} entries are durable, {kept} were\n{}", self.sim.trace());
+        let more = (durable - kept) as usize;
+        let doubtful = std::mem::take(&mut self.model.doubtful);
+        if more > 0 {
+            let read = self.read(kept, 1000).0;
+            let fits = |chain: &&Vec<Entry>| {
+                chain.len() >= more && read.iter().zip(chain.iter()).all(|((_, known), entry)| known.value == entry.value)
+            };
+            let chain =
+                doubtful.iter().find(fits).unwrap_or_else(|| panic!("{more} entries stand in the log that nobody appended: {read:?}"));
+            let chain = chain[..more].to_vec();
+            self.model.durable(&chain);
+        }
+        for (name, values) in std::mem::take(&mut self.model.doubtful_cursors) {
+            let now = self.log().cursor(&name);
+            if let Some(cursor) = values.into_iter().find(|cursor| Some(cursor) == now.as_ref()) {
+                self.model.cursors.insert(name, cursor);
+            }
+        }
+    }
+
+    fn check(&self) {
+        for (name, cursor) in &self.model.cursors {
+            assert_eq!(self.log().cursor(name).as_ref(), Some(cursor), "the cursor {name}");
+            assert!(cursor.sequence <= self.log().durable(), "the cursor {name} is ahead of the log");
+        }
+        self.check_reading(0, 1000);
+    }
+
+    /// Reads everything after a sequence and compares.
+    fn check_reading(&self, after: u64, max: usize) {
+        if self.sim.is_dead() {
+            return;
+        }
+        let (read, lost) = self.read(after, max);
+        if self.sim.is_dead() {
+            return;
+        }
+        let acknowledged = self.model.cursors.get(Cursor::MIRROR).map_or(0, |cursor| cursor.sequence);
+        let doubtful = self.model.doubtful_cursors.get(Cursor::MIRROR).into_iter().flatten().map(|cursor| cursor.sequence);
+        let acknowledged = doubtful.fold(acknowledged, u64::max);
+        for (first, last) in lost {
+            let losses = self.log().losses();
+            let is_told = |sequence: u64| {
+                let tells = |loss: &&Loss| loss.first <= sequence && sequence <= loss.last;
+                sequence <= acknowledged
+                    || losses.iter().chain(&self.model.settled).any(|loss| tells(&loss) && loss.reason == LossReason::DroppedOldest)
+            };
+            let untold = (first..=last).find(|sequence| !is_told(*sequence));
+            assert_eq!(
+                untold,
+                None,
+                "of {first}..={last} this is gone and nothing says so ({acknowledged} acknowledged)\n{}",
+                self.sim.trace()
+            );
+        }
+        for (sequence, known) in read {
+            let expected = self.model.entries.get(sequence as usize - 1);
+            assert_eq!(Some(&known), expected, "the entry {sequence}\n{}", self.sim.trace());
+        }
+    }
+
+    fn read(&self, after: u64, max: usize) -> (Vec<(u64, Known)>, Vec<(u64, u64)>) {
+        let mut reader = self.log().reader(after);
+        let (mut entries, mut lost, mut expected) = (Vec::new(), Vec::new(), after + 1);
+        loop {
+            let block = match reader.next_block(max) {
+                Ok(block) => block,
+                Err(_) if self.sim.is_dead() => break,
+                Err(error) => panic!("reading after {}: {error:?}", reader.position()),
+            };
+            if block.is_empty() {
+                break;
+            }
+            for read in block {
+                match read {
+                    Read::Entry(stored) => {
+                        assert_eq!(stored.sequence, expected, "the next entry's sequence");
+                        expected += 1;
+                        let (key, key_sequence, timestamp) = (stored.key, stored.key_sequence, stored.timestamp);
+                        entries.push((stored.sequence, Known { key, key_sequence, timestamp, value: stored.value.to_vec() }));
+                    }
+                    Read::Lost { first, last } => {
+                        assert_eq!(first, expected, "what is lost begins where the reader stands");
+                        expected = last + 1;
+                        lost.push((first, last));
+                    }
+                }
+            }
+        }
+        (entries, lost)
+    }
+
+    /// Losses say exactly which numbers of which key went.
+    fn check_losses(&self) {
+        let losses = self.log().losses();
+        for loss in losses.iter().filter(|loss| loss.keys.iter().all(|key| key.key.is_some())) {
+            let mut lost: HashMap<&str, Vec<u64>> = HashMap::new();
+            for known in &self.model.entries[loss.first as usize - 1..loss.last as usize] {
+                lost.entry(&known.key).or_default().push(known.key_sequence);
+            }
+            for key in &loss.keys {
+                let name = key.key.as_deref().unwrap_or_default();
+                let numbers = lost.remove(name).unwrap_or_default();
+                let seen = (key.first, key.last, key.count);
+                let expected = (numbers.first().copied().unwrap_or(0), numbers.last().copied().unwrap_or(0), Some(numbers.len() as u64));
+                assert_eq!(seen, expected, "numbers of {name} in {loss:?}");
+            }
+            assert!(lost.is_empty(), "keys that the loss does not name: {lost:?}");
+            assert_eq!(loss.count, Some(loss.last - loss.first + 1), "the count of {loss:?}");
+        }
+    }
+}
+
+impl Model {
+    fn next(&self) -> u64 {
+        self.entries.len() as u64 + 1
+    }
+
+    fn durable(&mut self, batch: &[Entry]) {
+        for entry in batch {
+            let key_sequence = 1 + self.entries.iter().filter(|known| known.key == entry.key).count() as u64;
+            self.entries.push(Known { key: entry.key.clone(), key_sequence, timestamp: entry.timestamp, value: entry.value.clone() });
+        }
+        self.doubtful.clear();
+    }
+}
+
+fn cases(default: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(default);
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(cases(500))]
+
+    #[test]
+    fn nothing_that_was_durable_is_ever_lost(
+        seed in any::<u64>(),
+        refuses in any::<bool>(),
+        retain in prop_oneof![Just(0), Just(20_000), Just(u64::MAX)],
+        actions in prop::collection::vec(action(), 10..60),
+    ) {
+        let when_full = if refuses { WhenFull::RefuseNew } else { WhenFull::DropOldest };
+        let mut run = Run::new(seed, when_full, retain);
+        for action in &actions {
+            run.run(action);
+        }
+        run.sim.no_faults();
+        run.restart(true);
+        run.check_losses();
+    }
+}
+
+#[test]
+fn a_power_cut_at_every_single_operation_of_a_run_is_survived() {
+    let actions = [
+        Action::Append(vec![30, 5, 60]),
+        Action::Acknowledge(50),
+        Action::Append(vec![80]),
+        Action::Keep(1, 30),
+        Action::Append(vec![100, 100]),
+        Action::Acknowledge(90),
+        Action::Append(vec![200]),
+        Action::Settle,
+        Action::Append(vec![50, 10]),
+    ];
+    let mut cuts = 0;
+    for seed in 0..4 {
+        for at in 0.. {
+            let mut run = Run::new(seed, WhenFull::DropOldest, 10_000);
+            let before = run.sim.operations();
+            run.sim.light_fuse(at);
+            for action in &actions {
+                run.run(action);
+            }
+            if run.sim.operations() - before < at {
+                break;
+            }
+            cuts += 1;
+            run.restart(true);
+            run.check_losses();
+        }
+    }
+    assert!(cuts > 200, "only {cuts} power cuts");
+}
