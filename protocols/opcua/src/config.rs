@@ -47,6 +47,8 @@ pub struct SessionConfig {
     pub keep_alive_failures: u32,
     /// How long the server keeps session and subscriptions while we are away; default 10 min. Servers may shorten it.
     pub session_timeout: Duration,
+    /// How often nodes that the server refused are tried again; default 1 min.
+    pub retry_interval: Duration,
 }
 
 impl Default for SessionConfig {
@@ -57,6 +59,7 @@ impl Default for SessionConfig {
             keep_alive_interval: Duration::from_secs(2),
             keep_alive_failures: 2,
             session_timeout: Duration::from_secs(600),
+            retry_interval: Duration::from_secs(60),
         }
     }
 }
@@ -158,8 +161,10 @@ impl FromNode for VariableKind {
     }
 }
 
-/// Reads the `connector` section. Everything wrong with it is recorded; `None` if not even a server is named.
+/// Reads the `connector` section. `None`: something is wrong with it, and all of it was recorded.
 pub fn parse(mut section: Section<'_>) -> Option<Config> {
+    let problems = section.problems();
+    let before = problems.len();
     let mut names = HashSet::new();
     let server = section.required_section("server").map(parse_server);
     let (subscription, rest) =
@@ -188,6 +193,9 @@ pub fn parse(mut section: Section<'_>) -> Option<Config> {
     });
     let methods = entries(&mut section, "methods", &mut names, |name, address, _| MethodRoot { name, address });
     section.finish();
+    if problems.len() > before {
+        return None;
+    }
     let (uri, security, session) = rest?;
     Some(Config { uri: uri?, security: security?, session, subscription, constants, variables, events, methods })
 }
@@ -232,6 +240,7 @@ fn parse_session(mut section: Section<'_>) -> SessionConfig {
         keep_alive_interval: millis(&mut section, "keep_alive_interval", default.keep_alive_interval, 100..=600_000),
         keep_alive_failures: failures,
         session_timeout: millis(&mut section, "session_timeout", default.session_timeout, 10_000..=86_400_000),
+        retry_interval: millis(&mut section, "retry_interval", default.retry_interval, 1_000..=86_400_000),
     };
     section.finish();
     config
@@ -301,6 +310,7 @@ fn queue_size(section: &mut Section<'_>, default: u32) -> u32 {
     let size = section.or("queue_size", default);
     if size == 0 {
         section.problem("queue_size", "must be at least 1: it counts the values that the server keeps");
+        return default.max(1);
     }
     size
 }
@@ -309,6 +319,7 @@ fn sampling_interval(section: &mut Section<'_>, default: f64) -> f64 {
     let interval = section.or("sampling_interval", default);
     if interval < 0.0 && interval != -1.0 {
         section.problem("sampling_interval", "must be a number of milliseconds, 0 (on each change) or -1 (the publishing interval)");
+        return default;
     }
     interval
 }

@@ -59,6 +59,8 @@ pub(crate) struct Device {
     pub(crate) undecodable: Option<(u32, u32, u32)>,
     /// The server asked us to ask for its present alarms.
     pub(crate) needs_refresh: bool,
+    /// How often subscriptions were made anew.
+    pub(crate) replaced: u64,
     /// Everything that does not change while the server runs was read.
     is_known: bool,
     /// How often its subscriptions stood.
@@ -80,6 +82,7 @@ impl Device {
             started: None,
             undecodable: None,
             needs_refresh: false,
+            replaced: 0,
             is_known: false,
             times_connected: 0,
             methods: HashMap::new(),

@@ -116,3 +116,77 @@ pub(crate) fn overflow(item: &Item, from: Timestamp, to: Timestamp) -> Gap {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Told, has_data, read};
+    use crate::config::{Config, SessionConfig, SubscriptionConfig, Variable};
+    use crate::events::EventReader;
+    use crate::items::Item;
+    use crate::nodes::Address;
+    use crate::security::Security;
+    use asset_stream::{Kind, Quality, Timestamp, Value};
+    use gateway::{DeviceLink, channel};
+    use opcua::types::{DataValue, DateTime, MonitoredItemNotification, NotificationMessage, StatusCode};
+
+    fn items(count: usize) -> Vec<Item> {
+        let variable = |i: usize| Variable {
+            name: format!("v{i}"),
+            tag: format!("V{i}"),
+            address: Address::node_id("ns=2;i=1").expect("valid"),
+            kind: None,
+            deadband: None,
+            queue_size: 1,
+            sampling_interval: 0.0,
+            access: crate::Access::Read,
+        };
+        let config = Config {
+            uri: "opc.tcp://plc".into(),
+            security: Security::default(),
+            session: SessionConfig::default(),
+            subscription: SubscriptionConfig::default(),
+            constants: Vec::new(),
+            variables: (0..count).map(variable).collect(),
+            events: Vec::new(),
+            methods: Vec::new(),
+        };
+        Item::all(&config, &DeviceLink::new("plc", "PLC-1", channel(1 << 20).0))
+    }
+
+    fn tell(items: &mut [Item], changes: Vec<(u32, DataValue)>) -> Told {
+        let changes = changes.into_iter().map(|(client_handle, value)| MonitoredItemNotification { client_handle, value }).collect();
+        let message = NotificationMessage::data_change(1, DateTime::now(), changes, Vec::new());
+        read(message, items, &mut EventReader::new("PLC-1".into()), Timestamp::from_millis(0))
+    }
+
+    #[test]
+    fn an_overflow_is_told_as_a_gap_of_the_item_once_in_a_while() {
+        let mut items = items(2);
+        let overflow = StatusCode::Good.set_overflow(true).set_info_type(opcua::types::StatusCodeInfoType::DataValue);
+        let value = |n: i32| DataValue::new_at_status(n, DateTime::ymd_hms(2026, 1, 1, 0, 0, 1), overflow);
+        let told = tell(&mut items, vec![(1, DataValue::new_now(1)), (2, value(1)), (2, value(2)), (2, value(3))]);
+        assert_eq!(told.samples.len(), 4);
+        let [gap] = &told.gaps[..] else { panic!("one gap: {:?}", told.gaps) };
+        assert_eq!((gap.item.as_deref(), gap.count, gap.reason.as_str()), (Some("v1"), None, "device_queue_overflow"));
+        assert!(told.samples.iter().all(|sample| sample.quality == Quality::Good));
+    }
+
+    #[test]
+    fn the_first_good_value_settles_the_kind_and_unknown_handles_are_left_out() {
+        let mut items = items(2);
+        let bad = DataValue { status: Some(StatusCode::BadSensorFailure), ..DataValue::null() };
+        let told =
+            tell(&mut items, vec![(0, DataValue::new_now(1)), (9, DataValue::new_now(1)), (1, bad), (1, DataValue::new_now(2.5_f64))]);
+        let seen: Vec<_> = told.samples.iter().map(|s| (&*s.item.id, s.item.kind, s.value == Value::Float64(2.5))).collect();
+        assert_eq!(seen, [("v0", Kind::Events, false), ("v0", Kind::Samples, true)]);
+    }
+
+    #[test]
+    fn a_keep_alive_has_no_data_and_a_status_change_has() {
+        assert!(!has_data(&NotificationMessage::keep_alive(5, DateTime::now())));
+        let ended = NotificationMessage::status_change(5, DateTime::now(), StatusCode::BadTimeout);
+        assert!(has_data(&ended));
+        let told = read(ended, &mut items(1), &mut EventReader::new("PLC-1".into()), Timestamp::from_millis(0));
+        assert_eq!(told.status_change, Some(StatusCode::BadTimeout));
+    }
+}

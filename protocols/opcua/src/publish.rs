@@ -26,8 +26,8 @@ use crate::subscription;
 const PER_SUBSCRIPTION: usize = 2;
 /// A server that does not even send its keep-alive for so many of their periods has forgotten us.
 const LATE_PERIODS: u32 = 3;
-/// Items that the server refused are tried again so often.
-const RETRY_REFUSED: Duration = Duration::from_secs(60);
+/// A first message with a number up to this follows others that were missed; with any other, the server counts from somewhere else.
+const FIRST_NUMBERS: i64 = 1_000;
 /// Answers that are neither values nor a lost connection: so many in a row, and the connection is made anew.
 const OTHER_FAILURES: u32 = 10;
 /// Answers of a connection that just ended are at hand at once.
@@ -45,12 +45,18 @@ struct Requests<F> {
     answered: Instant,
 }
 
-type Answer = (Vec<SubscriptionAcknowledgement>, Result<PublishResponse, Error>);
+/// An answer to a Publish request, with what the request was.
+struct Answer {
+    acks: Vec<SubscriptionAcknowledgement>,
+    /// How often subscriptions had been made anew when it was asked.
+    replaced: u64,
+    result: Result<PublishResponse, Error>,
+}
 
-async fn publish(session: Arc<Session>, acks: Vec<SubscriptionAcknowledgement>, within: Duration) -> Answer {
+async fn publish(session: Arc<Session>, acks: Vec<SubscriptionAcknowledgement>, replaced: u64, within: Duration) -> Answer {
     let request = Publish::new(&session).acks(acks.clone()).timeout(within);
-    let answer = request.send(session.channel()).await;
-    (acks, answer)
+    let result = request.send(session.channel()).await;
+    Answer { acks, replaced, result }
 }
 
 impl Device {
@@ -67,11 +73,11 @@ impl Device {
         };
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut retry = Instant::now() + RETRY_REFUSED;
+        let mut retry = Instant::now() + self.config.session.retry_interval;
         loop {
             let may_ask = requests.not_before.is_none_or(|time| Instant::now() >= time);
             while may_ask && !self.subscriptions.is_empty() && requests.running.len() < requests.most && self.acks.has_room() {
-                requests.running.push(publish(session.clone(), self.acks.take(), self.publish_timeout()));
+                requests.running.push(publish(session.clone(), self.acks.take(), self.replaced, self.publish_timeout()));
             }
             tokio::select! {
                 biased;
@@ -106,7 +112,7 @@ impl Device {
                     }
                     if Instant::now() >= retry {
                         self.follow(&session, |item| item.is_refused() || (item.is_subscribed() && item.subscription.is_none())).await?;
-                        retry = Instant::now() + RETRY_REFUSED;
+                        retry = Instant::now() + self.config.session.retry_interval;
                         requests.most = requests.most.max(self.subscriptions.len() * PER_SUBSCRIPTION + 1);
                     }
                 }
@@ -123,15 +129,19 @@ impl Device {
         answers: Vec<Answer>,
     ) -> Result<(), Halt> {
         let mut published = Vec::with_capacity(answers.len());
-        for (acks, answer) in answers {
-            match answer {
-                Ok(answer) => {
+        for answer in answers {
+            match answer.result {
+                Ok(result) => {
                     (requests.failures, requests.not_before) = (0, None);
-                    published.push(answer);
+                    published.push(result);
                 }
                 Err(error) => {
-                    self.acks.give_back(acks);
-                    self.publish_failed(session, line, requests, error.status()).await?;
+                    self.acks.give_back(answer.acks);
+                    let is_old = answer.replaced != self.replaced;
+                    // Asked before there was a new subscription, answered after.
+                    if !(is_old && error.status() == StatusCode::BadNoSubscription) {
+                        self.publish_failed(session, line, requests, error.status()).await?;
+                    }
                 }
             }
         }
@@ -186,11 +196,16 @@ impl Device {
 
     async fn published(&mut self, session: &Arc<Session>, answer: PublishResponse) -> Result<(), Halt> {
         let (id, number) = (answer.subscription_id, answer.notification_message.sequence_number);
-        let Some(last) = self.subscription(id).map(|s| s.last) else {
+        let Some(known) = self.subscriptions.iter_mut().find(|s| s.id == id) else {
             warn!(id, "a subscription that is not ours is deleted");
             subscription::delete(session, &[id]).await;
             return Ok(());
         };
+        if std::mem::take(&mut known.is_fresh) && !(1..=FIRST_NUMBERS).contains(&steps(0, number)) {
+            // Numbers begin at 1, for most servers.
+            known.last = previous(number);
+        }
+        let last = known.last;
         let has_data = has_data(&answer.notification_message);
         if has_data && steps(last, number) <= 0 {
             debug!(id, number, last, "a message that was received before is dropped");
@@ -249,10 +264,10 @@ impl Device {
     /// The connection is gone: what had arrived is handed on, what was acknowledged into the void is acknowledged again.
     async fn drain<F: Future<Output = Answer>>(&mut self, mut running: FuturesUnordered<F>) -> Result<(), Halt> {
         let mut published = Vec::new();
-        while let Ok(Some((acks, answer))) = timeout(LAST_ANSWERS, running.next()).await {
-            match answer {
-                Ok(answer) => published.push(answer),
-                Err(_) => self.acks.give_back(acks),
+        while let Ok(Some(answer)) = timeout(LAST_ANSWERS, running.next()).await {
+            match answer.result {
+                Ok(result) => published.push(result),
+                Err(_) => self.acks.give_back(answer.acks),
             }
         }
         self.sort(&mut published);

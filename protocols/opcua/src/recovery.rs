@@ -202,6 +202,7 @@ impl Device {
         // A server that still has one of them would send it into this session for ever.
         subscription::delete(session, &lost).await;
         self.lose(&lost);
+        self.replaced += 1;
         self.tell_gap(format!("{why}: what it told meanwhile is lost")).await?;
         self.follow(session, |item| item.is_subscribed() && item.subscription.is_none() && !item.is_refused()).await
     }

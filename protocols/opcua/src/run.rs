@@ -85,7 +85,8 @@ async fn run(config: Arc<Config>, shared: Shared, link: DeviceLink, stop: Cancel
                     End::Stopped => return,
                     End::Anew(refusal) => {
                         if device.times_connected != times {
-                            (retry.reset(), refused.reset());
+                            retry.reset();
+                            refused.reset();
                         }
                         refusal
                     }

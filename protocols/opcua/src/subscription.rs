@@ -16,7 +16,7 @@ use crate::items::{Follow, Item};
 use crate::limits::{Limits, SLOW, in_pieces};
 
 /// How often the server says that it has nothing to say.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Values in one notification: keeps a backlog's messages at about a megabyte. Some servers ignore it.
 const NOTIFICATIONS: u32 = 10_000;
 
@@ -25,8 +25,10 @@ const NOTIFICATIONS: u32 = 10_000;
 pub(crate) struct Subscription {
     /// The server's id.
     pub(crate) id: u32,
-    /// The last notification message that was received.
+    /// The last notification message that was received; 0 before the first.
     pub(crate) last: u32,
+    /// The server has sent nothing yet.
+    pub(crate) is_fresh: bool,
     /// How often the server speaks at least.
     pub(crate) keep_alive: Duration,
     /// All its items were created.
@@ -61,6 +63,7 @@ pub(crate) async fn create(session: &Session, config: &Config) -> Result<Subscri
     Ok(Subscription {
         id: answer.subscription_id,
         last: 0,
+        is_fresh: true,
         keep_alive: Duration::from_millis(keep_alive.clamp(100.0, 3_600_000.0) as u64),
         is_whole: false,
         is_full: false,

@@ -48,7 +48,7 @@ async fn a_cut_of_one_second_and_one_of_five_lose_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_ends_in_the_middle_of_a_message_loses_nothing() {
     let Some((mut server, proxy, edge)) = flowing(100).await else { return };
-    for bytes in [1, 100, 1_500] {
+    for bytes in [1, 1_500] {
         let before = proxy.accepted();
         proxy.set(Mode::CutAfter(bytes));
         wait_until("the edge connects again", SOON, || if proxy.accepted() > before { Ok(()) } else { Err(before) }).await;
@@ -108,15 +108,15 @@ async fn a_log_that_is_behind_stops_publishing_but_not_the_connection() {
     let connections = proxy.accepted();
     edge.block(true);
     // Longer than it takes to notice a dead connection.
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
     edge.block(false);
     assert_complete(&mut server, &edge).await;
     assert_eq!(proxy.accepted(), connections, "the connection was given up while only the log was behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_are_acknowledged_so_that_the_server_can_forget_them() {
-    let Some((mut server, _proxy, edge)) = flowing(10).await else { return };
+async fn messages_are_acknowledged_once_durable_and_a_clean_stop_leaves_nothing_on_the_server() {
+    let Some((mut server, _proxy, mut edge)) = flowing(10).await else { return };
     edge.block(true);
     let reached = server.stats().await.count + 25;
     while server.stats().await.count < reached {
@@ -128,11 +128,6 @@ async fn messages_are_acknowledged_so_that_the_server_can_forget_them() {
     edge.wait_for_number("counter0", reached + 10, SOON).await;
     let left: u32 = server.tell("unacknowledged").await.parse().expect("a number");
     assert!(left < 10, "{left} messages were never acknowledged");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_clean_stop_leaves_nothing_on_the_server() {
-    let Some((mut server, _proxy, mut edge)) = flowing(10).await else { return };
     edge.stop().await;
     assert_eq!(server.stats().await.subscriptions, 0);
     assert_eq!(edge.kept().texts("avail"), ["AVAILABLE", "UNAVAILABLE"]);

@@ -8,12 +8,17 @@ import asyncio
 import logging
 import sys
 from datetime import datetime, timezone
+from pathlib import Path
 
 from asyncua import Server, ua
 from asyncua.common.methods import uamethod
+from asyncua.crypto.cert_gen import setup_self_signed_certificate
 from asyncua.crypto.permission_rules import SimpleRoleRuleset
 from asyncua.server.internal_session import InternalSession
+from asyncua.server.internal_subscription import InternalSubscription
 from asyncua.server.user_managers import UserManager
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from asyncua.crypto.cert_gen import setup_self_signed_certificate
 from asyncua.crypto.permission_rules import User, UserRole
 
 
@@ -25,6 +30,9 @@ class Faults:
     largest_create = 0
     logins = 0
     refused = 0
+    skip = 0
+    forget = False
+    first_sequence = 1
 
 
 def install(faults):
@@ -49,6 +57,33 @@ def install(faults):
         faults.logins += 1
         return activate(self, params, peer_certificate, *rest)
 
+    start = InternalSubscription.__init__
+
+    def lossy_subscription(self, *args, **options):
+        start(self, *args, **options)
+        send = self.pub_result_callback
+
+        async def maybe_send(result, *request):
+            message = result.NotificationMessage
+            if faults.skip and message.NotificationData:
+                faults.skip -= 1
+                if faults.forget:
+                    self._not_acknowledged_results.pop(message.SequenceNumber)
+                return
+            await send(result, *request)
+
+        self.pub_result_callback = maybe_send
+
+    def number(self):
+        return self.__dict__["number"]
+
+    def set_number(self, value):
+        # asyncua counts from 1, and beyond what the wire can carry.
+        value = value if "number" in self.__dict__ else faults.first_sequence
+        self.__dict__["number"] = 1 if value > 0xFFFFFFFF else value
+
+    InternalSubscription.__init__ = lossy_subscription
+    InternalSubscription._notification_seq = property(number, set_number)
     InternalSession.create_monitored_items = limited_create
     InternalSession.read = limited_read
     InternalSession.activate_session = counted_activate
@@ -78,22 +113,28 @@ async def main():
     parser.add_argument("--interval", type=float, default=0.1)
     parser.add_argument("--many", type=int, default=0)
     parser.add_argument("--account")
-    parser.add_argument("--certificate")
-    parser.add_argument("--key")
+    parser.add_argument("--secure", help="the folder for the server's own certificate and key")
     parser.add_argument("--most-items", type=int, default=0)
     parser.add_argument("--most-reads", type=int, default=0)
+    parser.add_argument("--first-sequence", type=int, default=1)
     options = parser.parse_args()
 
     faults = Faults()
     faults.most_items, faults.most_reads = options.most_items, options.most_reads
+    faults.first_sequence = options.first_sequence
     install(faults)
     server = Server(user_manager=Accounts(options.account))
     await server.init()
     server.set_endpoint(f"opc.tcp://127.0.0.1:{options.port}/test")
     policies = [ua.SecurityPolicyType.NoSecurity]
-    if options.certificate:
-        await server.load_certificate(options.certificate)
-        await server.load_private_key(options.key)
+    if options.secure:
+        certificate, key = Path(options.secure) / "server.der", Path(options.secure) / "server.pem"
+        uri = "urn:test:server"
+        await server.set_application_uri(uri)
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        await setup_self_signed_certificate(key, certificate, uri, "localhost", usages, {"commonName": "test server"})
+        await server.load_certificate(certificate)
+        await server.load_private_key(key)
         policies.append(ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt)
     server.set_security_policy(policies, permission_ruleset=SimpleRoleRuleset())
     index = await server.register_namespace("urn:test")
@@ -169,6 +210,19 @@ async def main():
         elif word == "drop-subscriptions":
             service = server.iserver.subscription_service
             await service.delete_subscriptions(list(service.subscriptions))
+        elif word == "skip":
+            faults.skip, faults.forget = 1, rest[0] == "forget"
+        elif word == "foreign":
+            service = server.iserver.subscription_service
+            ours = next(iter(service.subscriptions.values()))
+            params = ua.CreateSubscriptionParameters()
+            params.RequestedPublishingInterval, params.RequestedLifetimeCount, params.RequestedMaxKeepAliveCount = 100, 1000, 10
+            await service.create_subscription(params, ours.pub_result_callback, ours.session_id, ours.pub_request_callback)
+        elif word == "end-subscription":
+            ours = next(iter(server.iserver.subscription_service.subscriptions.values()))
+            await ours.enqueue_statuschange(ua.StatusCode(ua.StatusCodes.BadTimeout))
+        elif word == "enormous":
+            await write(await server.nodes.objects.get_child(["2:Plant", "2:model"]), "x" * (17 << 20), kind.String)
         elif word == "event":
             generator = await server.get_event_generator()
             generator.event.Severity = int(rest[0])

@@ -48,12 +48,13 @@ fn a_full_section_is_read_as_it_is_meant() {
 
 #[test]
 fn every_mistake_is_told_with_its_place() {
-    let (_, problems) = read(
+    let (config, problems) = read(
         "server:\n  uri: http://plc\n  subscription: {queue_size: 0}\n  session: {keep_alive_failures: 0}\n\
          constants:\n  temp: {node_id: ns=2;i=3}\n\
          variables:\n  temp: {node_id: ns=2;i=3}\n  both: {node_id: ns=2;i=3, browse_path: '0:Root'}\n  neither: {tag: T}\n  \
          wrong: {node_id: i3, deadbant: 1}\n  avail: {node_id: ns=2;i=4}\n  path: {browse_path: Objects/2:a, deadband: -1}\n",
     );
+    assert!(config.is_none());
     let expected = [
         (2, "server.uri", "opc.tcp://"),
         (3, "server.subscription.queue_size", "at least 1"),
@@ -72,4 +73,20 @@ fn every_mistake_is_told_with_its_place() {
         assert!(problems.iter().any(|p| is(&p)), "no problem in line {line} at {key} with {word:?}; seen:\n{}", problems.join("\n"));
     }
     assert_eq!(problems.len(), expected.len(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn the_example_file_is_valid() {
+    let text = include_str!("../../../../config/devices/opcua.yaml");
+    let (problems, environment) = (Problems::new(), Environment::empty());
+    let document = Document::parse("opcua.yaml", text.as_bytes(), &problems).expect("one mapping");
+    let mut root = document.root(&environment, &problems);
+    for (name, mut device) in root.entries("devices") {
+        let mut connector = device.required_section("connector").expect("a connector");
+        assert_eq!(connector.required::<String>("type").as_deref(), Some("opcua"), "{name}");
+        let config = parse(connector);
+        assert!(config.is_some_and(|config| !config.variables.is_empty()), "{name}");
+    }
+    let problems: Vec<String> = problems.into_vec().iter().map(ToString::to_string).collect();
+    assert_eq!(problems, [""; 0]);
 }

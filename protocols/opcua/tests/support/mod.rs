@@ -110,8 +110,21 @@ impl Edge {
         Self::start_with(yaml, shared, state)
     }
 
+    /// As [`Self::start`], for many values: only `status` counts them.
+    pub fn start_counting(yaml: &str) -> Self {
+        let state = tempfile::tempdir().expect("a folder for certificates");
+        let shared = Shared::open(state.path()).expect("an identity");
+        Self::start_keeping(yaml, shared, state, |_| false)
+    }
+
     /// As [`Self::start`], with an identity that was made before.
     pub fn start_with(yaml: &str, shared: Shared, state: tempfile::TempDir) -> Self {
+        Self::start_keeping(yaml, shared, state, |_| true)
+    }
+
+    fn start_keeping(yaml: &str, shared: Shared, state: tempfile::TempDir, keeps: fn(&Sample) -> bool) -> Self {
+        // With RUST_LOG set, and `--nocapture`, the log is shown. A second test finds it set up already.
+        drop(tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init());
         let gateway = Arc::new(OpcuaGateway::new(connector(yaml), shared));
         let (sender, mut receiver) = channel(64 << 20);
         let link = DeviceLink::new("plc", "PLC-1", sender);
@@ -125,7 +138,7 @@ impl Edge {
                 }
                 let samples = batch.take_samples();
                 let mut kept = lock(&keep);
-                for sample in samples {
+                for sample in samples.into_iter().filter(keeps) {
                     kept.samples.entry(sample.item.id.to_string()).or_default().push(sample);
                 }
                 drop(kept);

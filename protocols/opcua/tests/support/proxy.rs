@@ -94,8 +94,8 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::
             (Mode::Swallow, _) => continue,
             (Mode::CutAfter(left), Some(tell)) if left <= count => {
                 // Whatever the peer makes of it, the connection is over.
-                let _ = to.write_all(&buffer[..left]).await;
-                let _ = to.shutdown().await;
+                drop(to.write_all(&buffer[..left]).await);
+                drop(to.shutdown().await);
                 tell.send_replace(Mode::Pass);
                 return;
             }
