@@ -163,7 +163,7 @@ pub(crate) struct Members {
 pub(crate) enum Standing {
     /// It answered last time, or was not asked yet.
     Answers,
-    /// It let the last question time out.
+    /// It let the last question time out, or garbled its answer.
     Silent,
 }
 

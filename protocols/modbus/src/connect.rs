@@ -71,7 +71,7 @@ impl Opening<'_> {
     async fn serial(&self, line: &SerialLine) -> io::Result<(Context, usize)> {
         let line = line.clone();
         // Opening a port talks to its driver, which may take its time.
-        let opened = tokio::task::spawn_blocking(move || open_port(&line)).await;
+        let opened = timeout(self.timeout, tokio::task::spawn_blocking(move || open_port(&line))).await?;
         let mut stream = opened.map_err(io::Error::other)??;
         let late = drain(&mut stream, self.settle_until).await?;
         stream.clear(ClearBuffer::Input)?;

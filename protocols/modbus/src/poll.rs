@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asset_stream::{DataItem, Sample};
-use gateway::{Backoff, Closed, DeviceLink};
+use gateway::{Backoff, Closed, Connection, DeviceLink};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
@@ -55,8 +55,19 @@ pub(crate) struct Device {
     said_slow: Option<Instant>,
 }
 
-/// How a session ended, if not by [`Closed`].
-type Lost = Error;
+/// How a session ended.
+enum End {
+    /// The device does not answer any more.
+    Lost(Error),
+    /// The edge takes no more samples.
+    Closed(Closed),
+}
+
+impl From<Closed> for End {
+    fn from(closed: Closed) -> Self {
+        Self::Closed(closed)
+    }
+}
 
 impl Device {
     pub(crate) fn new(config: Arc<Config>, link: DeviceLink, member: Member) -> Self {
@@ -77,18 +88,21 @@ impl Device {
                     info!("the device answers");
                     self.link.connected().await?;
                     let began = Instant::now();
-                    let lost = self.session().await?;
+                    let lost = match self.session().await {
+                        End::Lost(error) => error,
+                        End::Closed(closed) => return Err(closed),
+                    };
                     if began.elapsed() > PROVEN {
                         backoff.reset();
                     }
-                    warn!(error = %lost.chain(), "the device is lost");
                     lost
                 }
-                Err(error) => {
-                    debug!(error = %error.chain(), "the device does not answer");
-                    error
-                }
+                Err(error) => error,
             };
+            match self.link.status().connection() {
+                Some((Connection::Lost, _)) => debug!(error = %lost.chain(), "the device still does not answer"),
+                _ => warn!(error = %lost.chain(), "the device does not answer"),
+            }
             // It is known to be away: one question at a time is enough to find out when it is back.
             retries = 0;
             self.link.lost(lost.chain()).await?;
@@ -108,7 +122,7 @@ impl Device {
         }
     }
 
-    /// Asks for something small: what it answered last and each of its variables in turn, because it may not answer some of them at all.
+    /// Asks for something small: what it answered before and each of its variables in turn, because it may not answer some at all.
     async fn find(&mut self, retries: u32) -> Result<(), Error> {
         let turn = self.turn;
         self.turn += 1;
@@ -129,20 +143,26 @@ impl Device {
 
     /// Asks until there is an answer; what cannot be helped by asking again is returned at once.
     async fn ask(&self, span: Span, retries: u32) -> Result<Answer, Error> {
-        let mut left = retries;
+        let (mut left, mut slow) = (retries, None);
         loop {
             let error = match self.member.ask(self.config.unit, span, &self.config.timing).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             match &error {
-                _ if left == 0 => return Err(error),
-                Error::Refused { exception, .. } if matches!(exception.remedy(), Remedy::Wait | Remedy::Reconnect) => sleep(BUSY).await,
-                Error::Timeout { .. } | Error::Disconnected { .. } | Error::Garbled { .. } => {}
+                Error::Refused { exception, .. } if left > 0 && matches!(exception.remedy(), Remedy::Wait | Remedy::Reconnect) => {
+                    sleep(BUSY).await;
+                }
+                Error::Timeout { .. } | Error::Disconnected { .. } | Error::Garbled { .. } if left > 0 => {}
+                // That answers come, only too late, says more than that the last one did not come.
+                Error::Timeout { .. } => return Err(slow.unwrap_or(error)),
                 _ => return Err(error),
             }
             debug!(%error, left, "asking again");
             left -= 1;
+            if matches!(error, Error::Timeout { late_bytes: 1.., .. }) {
+                slow = Some(error);
+            }
         }
     }
 
@@ -156,15 +176,15 @@ impl Device {
     }
 
     /// Reads a device that answers until it does not. Every value is told anew: while it was away nobody knew them.
-    async fn session(&mut self) -> Result<Lost, Closed> {
+    async fn session(&mut self) -> End {
         let mut session = Session::new(self);
         let polled = self.config.groups.iter().any(|group| group.interval != Interval::Once);
         loop {
             let now = Instant::now();
             match session.schedule.next(now) {
                 Next::Ask(group) => {
-                    if let Err(lost) = self.step(&mut session, group).await? {
-                        return Ok(lost);
+                    if let Err(end) = self.step(&mut session, group).await {
+                        return end;
                     }
                 }
                 Next::Wait(until) if polled => sleep_until(until).await,
@@ -176,18 +196,18 @@ impl Device {
                 && session.is_quiet(&self.config)
                 && let Err(lost) = self.find(self.config.timing.retries).await
             {
-                return Ok(lost);
+                return End::Lost(lost);
             }
         }
     }
 
     /// Sends the group's next request, and deals with its answer.
-    async fn step(&mut self, session: &mut Session, group: usize) -> Result<Result<(), Lost>, Closed> {
+    async fn step(&mut self, session: &mut Session, group: usize) -> Result<(), End> {
         let cycle = &mut session.cycles[group];
         cycle.relearn(&self.plans[group], Instant::now());
         let Some(block) = cycle.current() else {
             self.finish(session, group);
-            return Ok(Ok(()));
+            return Ok(());
         };
         let answer = self.ask(block.span, self.config.timing.retries).await;
         let cycle = &mut session.cycles[group];
@@ -208,7 +228,7 @@ impl Device {
                 self.refused(session, &block, exception).await?;
             }
             Err(error @ Error::Refused { exception, .. }) => match exception.remedy() {
-                Remedy::Reconnect => return Ok(Err(error)),
+                Remedy::Reconnect => return Err(End::Lost(error)),
                 Remedy::Split if cycle.split() => debug!(%error, "asking for less at once"),
                 _ => {
                     cycle.suspend();
@@ -217,7 +237,7 @@ impl Device {
             },
             Err(error @ (Error::Timeout { .. } | Error::Disconnected { .. } | Error::Garbled { .. })) => {
                 if !self.answers_otherwise(&block).await {
-                    return Ok(Err(error));
+                    return Err(End::Lost(error));
                 }
                 // What was answered before may have been unlucky; what never was is taken apart.
                 if cycle.forget_answer() {
@@ -227,12 +247,12 @@ impl Device {
                     self.bad(session, &block, NO_ANSWER, &error.chain()).await?;
                 }
             }
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Err(End::Lost(error)),
         }
         if session.cycles[group].current().is_none() {
             self.finish(session, group);
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     async fn refused(&self, session: &mut Session, block: &Block, exception: Exception) -> Result<(), Closed> {
@@ -291,9 +311,7 @@ impl Session {
             told: Told::nothing(device.config.variables.len()),
         }
     }
-}
 
-impl Session {
     /// Whether no polled group has anything to ask for.
     fn is_quiet(&self, config: &Config) -> bool {
         let mut polled = self.cycles.iter().zip(&config.groups).filter(|(_, group)| group.interval != Interval::Once);

@@ -2,9 +2,11 @@
 //!
 //! Invariants:
 //! - A question is asked only over a connection on which every earlier question was answered. After a timeout, a broken or a wrong
-//!   answer the connection is dropped. Where answers do not name their question (RTU), the new connection is listened to until the
-//!   device's settle time is over, and what comes is thrown away, before anything is asked. The first answer of a unit that let a
-//!   question go unanswered is thrown away too, and asked for again when the line has settled: it may answer the older question.
+//!   answer the connection is dropped.
+//! - Where answers do not name their question (RTU), a new connection is listened to for the device's settle time, and what comes is
+//!   thrown away, before anything is asked: a question of before, or of the process before this one, may still be answered.
+//! - There, the first answer of a unit that let a question go unanswered is thrown away too, and asked for again when the line has
+//!   settled: it may belong to the older question.
 //! - The task owns the question: a gateway that stops waiting leaves the connection in step.
 //! - Each device has at most one question waiting, and they are asked in turn.
 //! - Waiting for silent devices takes at most their `silent_share` of the time, once a few timeouts are used up, while another device
@@ -132,8 +134,7 @@ impl Bus {
         if used && matches!(answer, Err(Error::Disconnected { .. })) {
             answer = self.ask_once(ask).await;
         }
-        let answered = |answer: &Result<_, _>| matches!(answer, Ok(_) | Err(Error::Refused { .. }));
-        if answered(&answer)
+        if matches!(answer, Ok(_) | Err(Error::Refused { .. }))
             && let Some(since) = self.owed.remove(&ask.unit)
         {
             debug!(unit = ask.unit, "the first answer after a silence may belong to an older question: asked again");
@@ -143,19 +144,19 @@ impl Bus {
             answer = self.ask_once(ask).await;
         }
         match &mut answer {
-            answer if answered(answer) => self.members.note(ask.member, Standing::Answers),
-            Err(Error::Timeout { late_bytes, .. }) => {
+            Ok(_) | Err(Error::Refused { .. }) => self.members.note(ask.member, Standing::Answers),
+            Err(error @ (Error::Timeout { .. } | Error::Garbled { .. })) => {
                 self.members.note(ask.member, Standing::Silent);
-                *late_bytes = self.settle(ask, ask.timing.settle_time).await;
+                let late = self.settle(ask, ask.timing.settle_time).await;
+                if let Error::Timeout { late_bytes, .. } = error {
+                    *late_bytes = late;
+                }
                 if self.endpoint.is_rtu() {
                     self.owed.entry(ask.unit).or_insert(began);
                 }
                 self.patience.spend(began.elapsed(), ask.timing.silent_share);
             }
-            Err(Error::Garbled { .. }) => {
-                self.settle(ask, ask.timing.settle_time).await;
-            }
-            _ => {}
+            Err(_) => {}
         }
         answer
     }
@@ -167,12 +168,12 @@ impl Bus {
         }
         self.settle_until = Some(Instant::now() + time);
         // Should the endpoint not open, the next question settles first.
-        self.open(ask.timing.connect_timeout).await.unwrap_or(0)
+        self.open(&ask.timing).await.unwrap_or(0)
     }
 
     async fn ask_once(&mut self, ask: &Ask) -> Result<Answer, Error> {
         if self.connection.is_none() {
-            self.open(ask.timing.connect_timeout).await?;
+            self.open(&ask.timing).await?;
         }
         let silence = match &self.endpoint {
             Endpoint::Serial(line) => line.silence(),
@@ -194,13 +195,17 @@ impl Bus {
     }
 
     /// Opens the endpoint anew and settles it. Returns how many bytes were thrown away.
-    async fn open(&mut self, timeout: Duration) -> Result<usize, Error> {
+    async fn open(&mut self, timing: &Timing) -> Result<usize, Error> {
         match &self.refused {
             Some((until, error)) if *until > Instant::now() => return Err(error.clone()),
             _ => self.refused = None,
         }
         self.connection = None;
-        let opening = Opening { endpoint: &self.endpoint, name: &self.name, timeout, settle_until: self.settle_until };
+        if self.endpoint.is_rtu() {
+            self.settle_until.get_or_insert_with(|| Instant::now() + timing.settle_time);
+        }
+        let (endpoint, name, settle_until) = (&self.endpoint, &self.name, self.settle_until);
+        let opening = Opening { endpoint, name, timeout: timing.connect_timeout, settle_until };
         match opening.open().await {
             Ok((connection, thrown)) => {
                 debug!(thrown, "opened");
