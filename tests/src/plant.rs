@@ -97,7 +97,9 @@ impl Plant {
     /// Starts NATS, a forwarder and a plain subscriber to all assets; all devices must have been added.
     pub fn start_nats(&mut self) -> anyhow::Result<()> {
         let nats = Nats::start()?;
-        self.subscriber = Some(Subscriber::start(&nats.url(), &self.assets())?);
+        // The edge is an asset too.
+        let assets = [self.assets(), vec![self.edge_id.to_uppercase()]].concat();
+        self.subscriber = Some(Subscriber::start(&nats.url(), &assets)?);
         self.nats = Some(nats);
         let mut forwarder = self.new_forwarder("forwarder-1")?;
         forwarder.start()?;

@@ -62,6 +62,9 @@ devices:
         secret: {node_id: \"${OPENFACTORY_NO_SUCH_VARIABLE}\", tag: T}
   furnace-2:
     uuid: FURNACE-1
+    connector: {type: modbus, server: {host: 10.0.0.6}, variables: {speed: {holding_register: 4, type: uint16}}}
+  furnace-3:
+    uuid: FURNACE-3
     connector:
       type: morse
 ";
@@ -72,7 +75,7 @@ devices:
     says(&said, &["bad.yaml:9:", "deadbnd", "deadband"]);
     says(&said, &["bad.yaml:10:", "OPENFACTORY_NO_SUCH_VARIABLE"]);
     says(&said, &["bad.yaml:12:", "FURNACE-1"]);
-    says(&said, &["bad.yaml:14:", "morse", "opcua", "modbus"]);
+    says(&said, &["bad.yaml:17:", "morse", "opcua", "modbus"]);
     Ok(())
 }
 

@@ -8,7 +8,6 @@ use system_tests::plant::Plant;
 
 #[test]
 fn a_hundred_thousand_changes_a_second_are_complete_in_kafka() -> anyhow::Result<()> {
-    // A broker of its own: three million records are not what the others want to share a disk cache with.
     let mut plant = Plant::new("rate", Broker::shared()?, "")?;
     let devices = Devices::start(Plan { rate: 100_000, ..Plan::new(Make::Fast, 10, 1000) }, plant.folder())?;
     plant.add(devices)?;
@@ -16,6 +15,7 @@ fn a_hundred_thousand_changes_a_second_are_complete_in_kafka() -> anyhow::Result
     plant.run_for(Duration::from_secs(30))?;
     let verdict = plant.expect_clean(Duration::from_secs(180))?;
     assert!(verdict.told == 0 && verdict.told_values == 0, "nothing broke, so nothing may be lost: {verdict}");
-    println!("{} changes a second were said", verdict.observed / 30);
+    // The simulator goes slower where it gets no time: that would prove less than the name of this test says.
+    assert!(verdict.observed >= 30 * 95_000, "the machine was too busy for 100,000 changes a second: {verdict}");
     plant.stop()
 }

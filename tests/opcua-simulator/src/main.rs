@@ -1,7 +1,7 @@
 //! An OPC UA server whose variables count up fast, for tests and benchmarks of rate: 100,000 changes a second and more.
 //!
 //! It speaks as `tests/simulators/opcua_device.py` does: assets `OPCUA-001`, …, node ids `ns=2;s=<asset>.t<i>`, commands `go`, `pause` and `stop` on
-//! stdin, each answered by a JSON line on stdout. Its journal holds one line a tag, written at `pause` and at `stop`: tags count without
+//! stdin, each answered by a JSON line on stdout. Its journal holds one line a tag, written at the start, at `pause` and at `stop`: tags count without
 //! holes, so the first and the last value say all.
 //!
 //! Promise: a value is in the journal if and only if it was given to the server, with the timestamps of the first and the last.
@@ -128,6 +128,7 @@ async fn main() -> anyhow::Result<()> {
     let tags = add_nodes(&nodes, namespace, &arguments)?;
     let mut simulator = Simulator { handle: handle.clone(), nodes, tags, place: 0 };
     simulator.tell(0..simulator.tags.len(), now()?.1)?;
+    simulator.write_journal(&arguments.journal)?;
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", arguments.port))
         .await
         .with_context(|| format!("cannot listen on port {}", arguments.port))?;

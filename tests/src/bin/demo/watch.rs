@@ -1,12 +1,14 @@
 //! What is to be seen: the newest value of every data item from NATS, and the counters of edge and forwarder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use hdrhistogram::Histogram;
 use serde_json::Value as Json;
 use system_tests::nats::Received;
 use system_tests::plant::Plant;
 use system_tests::wait;
+
+/// Latency is told of so long, in milliseconds.
+const WINDOW: i64 = 10_000;
 
 /// The newest value of a data item.
 #[derive(Debug)]
@@ -33,8 +35,8 @@ pub(crate) struct Watch {
     /// By asset and data item.
     pub(crate) rows: BTreeMap<(String, String), Row>,
     pub(crate) counters: Counters,
-    /// Device timestamp to NATS arrival, in milliseconds.
-    pub(crate) latency: Histogram<u64>,
+    /// Arrival and device timestamp to arrival, of the last messages, in milliseconds.
+    latencies: VecDeque<(i64, i64)>,
     pub(crate) received: usize,
     status_at: i64,
     started: i64,
@@ -45,7 +47,7 @@ impl Default for Watch {
         Self {
             rows: BTreeMap::new(),
             counters: Counters::default(),
-            latency: Histogram::new_with_bounds(1, 600_000, 3).expect("the bounds are in order"),
+            latencies: VecDeque::new(),
             received: 0,
             status_at: 0,
             started: wait::now(),
@@ -61,6 +63,9 @@ impl Watch {
         self.received += new.len();
         for message in new {
             self.take(&message);
+        }
+        while self.latencies.front().is_some_and(|(at, _)| *at < wait::now() - WINDOW) {
+            self.latencies.pop_front();
         }
         // The counters are for people: a look a second is enough.
         if wait::now() - self.status_at >= 1000 {
@@ -83,11 +88,13 @@ impl Watch {
 
     /// Device timestamp to NATS arrival.
     pub(crate) fn latency_text(&self) -> String {
-        if self.latency.is_empty() {
-            return "latency -".to_owned();
+        let mut latencies: Vec<i64> = self.latencies.iter().map(|(_, latency)| *latency).collect();
+        latencies.sort_unstable();
+        let at = |percent: usize| latencies.get((latencies.len() * percent / 100).min(latencies.len().saturating_sub(1)));
+        match (at(50), at(99)) {
+            (Some(p50), Some(p99)) => format!("latency of the last {} s: p50 {p50} ms  p99 {p99} ms", WINDOW / 1000),
+            _ => "latency -".to_owned(),
         }
-        let at = |quantile| self.latency.value_at_quantile(quantile);
-        format!("latency p50 {} ms  p99 {} ms", at(0.5), at(0.99))
     }
 
     fn take(&mut self, message: &Received) {
@@ -98,8 +105,8 @@ impl Watch {
         let Some(observed) = attribute("timestamp").and_then(asset_stream::Timestamp::parse) else { return };
         let observed = observed.millis();
         if observed >= self.started {
-            // Clocks are one and the same here; a value above the bound is counted as the bound.
-            self.latency.saturating_record((message.at - observed).max(0).unsigned_abs());
+            // One clock here for devices, edge and us.
+            self.latencies.push_back((message.at, message.at - observed));
         }
         let value = json["VALUE"].as_str().map_or_else(|| json["VALUE"].to_string(), str::to_owned);
         let quality = attribute("quality").unwrap_or("-").to_owned();
