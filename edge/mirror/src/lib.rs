@@ -44,6 +44,7 @@ mod pace;
 mod producer;
 mod readback;
 mod reading;
+mod refused;
 mod scout;
 mod status;
 mod window;

@@ -79,7 +79,7 @@ pub(crate) fn read(
 ) -> Result<Ended, Failure> {
     let mut open: BTreeMap<i32, i64> = targets.iter().copied().filter(|(p, end)| places.get(p).is_some_and(|at| at < end)).collect();
     let starts: Vec<(i32, i64)> = open.keys().map(|partition| (*partition, places[partition])).collect();
-    let ended = each(scout, &ours.topic, &starts, turn, |seen| {
+    each(scout, &ours.topic, &starts, turn, |seen| {
         match seen {
             Seen::Record(message) => {
                 let partition = message.partition();
@@ -105,8 +105,7 @@ pub(crate) fn read(
             }
         }
         open.is_empty().then_some(Ended::Done)
-    });
-    ended
+    })
 }
 
 /// Looks whether each partition's last acknowledged event is where it was. Returns the partitions that hold another record there.

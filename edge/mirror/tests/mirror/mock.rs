@@ -112,9 +112,30 @@ fn a_kafka_that_denies_writing_is_named_and_tried_again() {
     let (cluster, config) = cluster(&topic);
     append(&bench.log, 100, 5);
     cluster.request_errors(RDKafkaApiKey::Produce, &[Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 50]);
-    let mirror = Mirror::start(config, bench.log.clone()).expect("starts");
+    let mirror = Mirror::start(config, bench.log).expect("starts");
     wait_until("it says that Kafka denies it", &mirror, || mirror.status().state == State::Denied);
     assert!(mirror.status().sentence.contains("uthorization"), "{}", mirror.status().sentence);
     assert_eq!(mirror.status().refused, 0, "a denial is no reason to give events up");
     mirror.stop(Duration::from_secs(1));
+}
+
+#[test]
+fn another_cluster_is_said_aloud_and_gets_what_was_not_acknowledged() {
+    let (bench, topic) = (open_log(), fresh("moved"));
+    let (_old, config) = cluster(&topic);
+    append(&bench.log, 500, 5);
+    let mirror = Mirror::start(config, bench.log.clone()).expect("starts");
+    wait_mirrored(&mirror, &bench.log);
+    mirror.stop(Duration::from_secs(5));
+    append(&bench.log, 500, 5);
+    let (new, config) = cluster(&topic);
+    let mirror = Mirror::start(config, bench.log.clone()).expect("starts");
+    wait_mirrored(&mirror, &bench.log);
+    let status = mirror.status();
+    assert_eq!(status.changes, 1, "{status:#?}");
+    assert!(status.last_error.is_some_and(|(error, _)| error.contains("cluster id")));
+    mirror.stop(Duration::from_secs(5));
+    let records = read_all(&new.bootstrap_servers(), &topic);
+    assert!(records.iter().any(|record| record.key == "EDGE-TEST"), "the change is an event, too");
+    judge(&records, &bench.log, &(1..=500).collect::<Vec<u64>>());
 }
