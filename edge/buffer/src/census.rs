@@ -68,10 +68,11 @@ impl Census {
         self.saw(key, count + 1, 0);
     }
 
-    /// A key's numbers `before + 1 ..= last` are missing; the first hole that can have taken them is said to have.
+    /// A key's numbers `before + 1 ..= last` are missing; the first hole from `hole` on that can have taken them all is said to have.
     fn lost(&mut self, key: Arc<str>, before: u64, last: u64, hole: usize) {
-        let Some(hole) = self.holes.get_mut(hole) else { return };
         let count = last - before;
+        let fitting = self.holes.iter().skip(hole).position(|hole| hole.open >= count).unwrap_or(0);
+        let Some(hole) = self.holes.get_mut(hole + fitting) else { return };
         hole.open = hole.open.saturating_sub(count);
         hole.keys.push(KeyLoss { key: Some(key), first: before + 1, last, count: Some(count) });
     }

@@ -5,6 +5,7 @@ use crate::census::{Census, End};
 use crate::checkpoint::Checkpoint;
 use crate::format::{Kind, unpack};
 use crate::scan::{Identity, Window};
+use crate::segment::Segment;
 use crate::shared::{Shared, now};
 use crate::stats::Meter;
 use crate::{Error, KeyLoss, Loss, LossReason};
@@ -65,6 +66,21 @@ impl Shared {
             Meter::add(&self.meter.damaged, loss.last - loss.first + 1);
             tracing::error!(first = loss.first, last = loss.last, segment, "a part of the log cannot be read: {}", loss.detail);
         }
+        Ok(())
+    }
+
+    /// Moves a file that holds nothing of the segment whose name it has to the quarantine, and forgets the segment.
+    pub(crate) fn put_aside(&self, segment: &Segment) -> Result<(), Error> {
+        let path = self.path(segment.first);
+        match self.quarantine.take(segment.first, segment.bytes) {
+            Ok(kept) => {
+                tracing::error!(path = %path.display(), kept = %kept.display(), "a file is not the segment that its name speaks of: moved")
+            }
+            // Another reader did it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("move to the quarantine", path)(error)),
+        }
+        self.segments.lock().remove(segment.first);
         Ok(())
     }
 
@@ -153,7 +169,10 @@ impl Shared {
         }
         let lost = match (census, keys) {
             (Some(mut census), Some(keys)) => {
-                keys.iter().for_each(|(key, count)| census.counted(key, *count));
+                // In order: asked twice about a segment with two holes, the answers must fit together.
+                let mut keys: Vec<_> = keys.iter().collect();
+                keys.sort_unstable();
+                keys.into_iter().for_each(|(key, count)| census.counted(key, *count));
                 census.finish(End::Counted).0
             }
             _ => holes.iter().map(|hole| vec![KeyLoss { key: None, first: 0, last: 0, count: Some(hole.last - hole.first + 1) }]).collect(),

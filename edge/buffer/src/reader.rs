@@ -276,6 +276,10 @@ impl Reader {
         let end = next.unwrap_or(durable + 1);
         let mut window = Window::new(place.file.as_ref()).map_err(Error::io("read", &path))?;
         let from = place.offset;
+        if from == 0 && next.is_some() && window.next_frame(0, identity).is_none() {
+            self.shared.put_aside(segment)?;
+            return Ok(None);
+        }
         let mut at = from;
         let found = loop {
             let header = match window.frame(at, identity).map(|(header, _)| header) {

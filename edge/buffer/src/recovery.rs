@@ -334,7 +334,7 @@ impl Work<'_> {
                 None if newest > first => newest,
                 None => u64::MAX,
             };
-            let end = walk.segment(&mut window, identity, limit, is_last)?;
+            let end = walk.segment(&mut window, identity, limit, is_last && newest <= first)?;
             let ranges = walk.take_harmed();
             let harmed = ranges.len();
             for (from, to) in ranges {

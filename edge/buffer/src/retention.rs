@@ -118,10 +118,10 @@ impl Shared {
             }
             ledger.remove_through(next - 1);
         })?;
-        let Some((oldest, _)) = self.segments.lock().oldest() else { return Ok(()) };
+        let Some((oldest, _)) = self.segments.lock().oldest().filter(|(_, of)| *of <= next) else { return Ok(()) };
         let path = self.path(oldest.first);
         // From here on the segment is gone, whatever the file system says: if its name stays, the next start removes it.
-        self.segments.lock().remove_oldest();
+        self.segments.lock().remove(oldest.first);
         let removed = match self.storage.open(&path) {
             Ok(file) => file.set_len(0).and_then(|()| self.storage.remove(&path)).and_then(|()| self.storage.sync_dir(&self.config.dir)),
             Err(error) => Err(error),

@@ -9,7 +9,7 @@ use crate::storage::File;
 const SECTOR: u64 = 512;
 /// Read at once when walking.
 const CHUNK: usize = 1 << 20;
-/// When a chunk cannot be read, its parts of this size are tried one by one.
+/// When a chunk cannot be read, its pages are tried one by one: the kernel reads no less.
 const PIECE: usize = 4096;
 /// Stands for bytes that the disk does not give: neither zeros nor a frame.
 const UNREADABLE: u8 = 0xee;
@@ -78,11 +78,16 @@ impl<'f> Window<'f> {
         match self.file.read_at(&mut self.buffer, offset) {
             Ok(n) => self.buffer.truncate(n),
             Err(_) => {
-                for (i, piece) in self.buffer.chunks_mut(PIECE).enumerate() {
-                    if self.file.read_at(piece, offset + (i * PIECE) as u64).is_err() {
+                let mut at = 0;
+                while at < self.buffer.len() {
+                    let place = offset + at as u64;
+                    let end = (at + PIECE - place as usize % PIECE).min(self.buffer.len());
+                    let piece = &mut self.buffer[at..end];
+                    if self.file.read_at(piece, place).is_err() {
                         piece.fill(UNREADABLE);
                         self.unreadable += piece.len() as u64;
                     }
+                    at = end;
                 }
             }
         }

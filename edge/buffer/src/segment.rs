@@ -75,10 +75,10 @@ impl Segments {
         self.list.first().map(|segment| segment.first)
     }
 
-    pub(crate) fn remove_oldest(&mut self) {
-        if self.list.len() > 1 {
-            self.list.remove(0);
-        }
+    /// Takes a segment from the list, unless it is the newest.
+    pub(crate) fn remove(&mut self, first: u64) {
+        let newest = self.list.last().map(|segment| segment.first);
+        self.list.retain(|segment| segment.first != first || Some(first) == newest);
     }
 
     /// The segment that holds `sequence`, and the first sequence of the next one.

@@ -72,14 +72,14 @@ impl Walk {
     }
 
     /// Walks over a segment. Frames that begin at `limit` or beyond are the next segment's, even if they stand here too.
-    pub(crate) fn segment(&mut self, window: &mut Window<'_>, identity: Identity, limit: u64, is_last: bool) -> Result<Tail, Error> {
+    pub(crate) fn segment(&mut self, window: &mut Window<'_>, identity: Identity, limit: u64, is_newest: bool) -> Result<Tail, Error> {
         let zstd = zstd::bulk::Decompressor::new();
         let mut zstd = zstd.map_err(Error::io("read", crate::segment::file_name(identity.first)))?;
         let mut buffer = BytesMut::new();
         let mut tail = Tail { is_clean: true, ..Tail::default() };
         let reserved = window.header(0, identity).filter(|head| head.kind == Kind::Checkpoint).map_or(0, |head| head.newest as u64);
         // The length was durable before the segment had its name. One that is shorter now was cut by somebody.
-        let is_cut = is_last && window.len() < reserved;
+        let is_cut = is_newest && window.len() < reserved;
         if identity.first > self.expected {
             self.gap(identity.first - 1, None, true, format!("what lay before segment {} is missing", identity.first));
         }
@@ -93,7 +93,7 @@ impl Walk {
                 Kind::Checkpoint | Kind::End => Some((header, Vec::new())),
             });
             let Some((header, parts)) = parts else {
-                match if is_last { meaning(window, identity, at) } else { sealed(window, identity, at) } {
+                match if is_newest { meaning(window, identity, at) } else { sealed(window, identity, at) } {
                     Meaning::End { .. } if is_cut && !tail.was_closed => {
                         let why = format!("segment {} was cut off at byte {}", identity.first, window.len());
                         self.gap(identity.first + SEGMENT_NUMBERS - 1, None, false, why);
