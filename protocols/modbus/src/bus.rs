@@ -159,18 +159,25 @@ pub(crate) struct Members {
     opened: watch::Sender<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It answered last time, or was not asked yet.
-    Answers,
-    /// It let the last question time out, or garbled its answer.
-    Silent,
+/// How a device stands since its last answer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    /// Questions that it let time out, or garbled.
+    unanswered: u32,
+    /// So many are bad luck; more are silence.
+    bad_luck: u32,
+}
+
+impl Standing {
+    fn is_silent(self) -> bool {
+        self.unanswered > self.bad_luck
+    }
 }
 
 impl Members {
     fn enter(&self) -> u64 {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        lock(&self.standing).insert(id, Standing::Answers);
+        lock(&self.standing).insert(id, Standing::default());
         id
     }
 
@@ -178,11 +185,26 @@ impl Members {
         lock(&self.standing).remove(&id);
     }
 
-    pub(crate) fn note(&self, id: u64, standing: Standing) {
+    /// It answered.
+    pub(crate) fn note_answer(&self, id: u64) {
+        self.note(id, |_| Standing::default());
+    }
+
+    /// It did not. Its retries, and asking it for something else, are not held back yet.
+    pub(crate) fn note_silence(&self, id: u64, retries: u32) {
+        self.note(id, |known| Standing { unanswered: known.unanswered.saturating_add(1), bad_luck: retries + 1 });
+    }
+
+    fn note(&self, id: u64, change: impl FnOnce(Standing) -> Standing) {
         // One that left meanwhile stays away.
         if let Some(known) = lock(&self.standing).get_mut(&id) {
-            *known = standing;
+            *known = change(*known);
         }
+    }
+
+    /// Questions in a row that it did not answer.
+    pub(crate) fn unanswered(&self, id: u64) -> u32 {
+        lock(&self.standing).get(&id).map_or(0, |standing| standing.unanswered)
     }
 
     /// Wakes the devices that wait for the endpoint to be opened.
@@ -193,7 +215,7 @@ impl Members {
     /// Whether waiting for this silent device takes time from one that answers.
     pub(crate) fn harms_others(&self, id: u64) -> bool {
         let standing = lock(&self.standing);
-        standing.get(&id) == Some(&Standing::Silent) && standing.values().any(|other| *other == Standing::Answers)
+        standing.get(&id).is_some_and(|own| own.is_silent()) && standing.values().any(|other| !other.is_silent())
     }
 }
 

@@ -10,7 +10,7 @@
 //! - The task owns the question: a gateway that stops waiting leaves the connection in step.
 //! - Each device has at most one question waiting, and they are asked in turn.
 //! - Waiting for silent devices takes at most their `silent_share` of the time, once a few timeouts are used up, while another device
-//!   of the connection answers.
+//!   of the connection answers. A device counts as silent when its retries went unanswered too: a lost frame holds nobody back.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use crate::bus::{Answer, Members, Standing};
+use crate::bus::{Answer, Members};
 use crate::config::{Endpoint, Timing};
 use crate::connect::{Connection, Opening};
 use crate::error::Error;
 use crate::types::Span;
 
-/// Timeouts in a row that silent devices may use up before their share of the time counts.
+/// Timeouts that silent devices may use up before their share of the time counts.
 const ALLOWANCE: u32 = 3;
 
 /// Settle times after which a unit is not expected to answer an old question any more.
@@ -108,12 +108,16 @@ impl Bus {
         loop {
             let now = Instant::now();
             self.parked.retain(|ask| !ask.reply.is_closed());
-            let first = self.parked.front().map(|ask| match self.members.harms_others(ask.member) {
+            // The one that has been silent for the fewest questions is the likeliest to be back; as it is asked, others come before it.
+            let likeliest = (0..self.parked.len()).min_by_key(|i| self.members.unanswered(self.parked[*i].member));
+            let first = likeliest.map(|i| match self.members.harms_others(self.parked[i].member) {
                 true => self.patience.next_try(),
                 false => now,
             });
-            if first.is_some_and(|at| at <= now) {
-                return self.parked.pop_front();
+            if let (Some(i), Some(at)) = (likeliest, first)
+                && at <= now
+            {
+                return self.parked.remove(i);
             }
             let ask = tokio::select! {
                 ask = asks.recv() => ask?,
@@ -144,9 +148,9 @@ impl Bus {
             answer = self.ask_once(ask).await;
         }
         match &mut answer {
-            Ok(_) | Err(Error::Refused { .. }) => self.members.note(ask.member, Standing::Answers),
+            Ok(_) | Err(Error::Refused { .. }) => self.members.note_answer(ask.member),
             Err(error @ (Error::Timeout { .. } | Error::Garbled { .. })) => {
-                self.members.note(ask.member, Standing::Silent);
+                self.members.note_silence(ask.member, ask.timing.retries);
                 let late = self.settle(ask, ask.timing.settle_time).await;
                 if let Error::Timeout { late_bytes, .. } = error {
                     *late_bytes = late;
