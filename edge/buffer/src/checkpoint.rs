@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::Cursor;
-use crate::format::{Codec, Frame, Header, Kind, unpack_large};
+use crate::format::{Codec, Frame, Header, Kind, MAX_SAID, unpack_large};
 use crate::ledger::Ledger;
 use crate::wire::{self, Input};
 
@@ -99,7 +99,7 @@ pub(crate) fn decode_cursors(input: &mut Input<'_>) -> Option<Cursors> {
     let mut cursors = Cursors::new();
     for _ in 0..input.count()? {
         let name = input.text()?.to_owned();
-        let sequence = input.number().filter(|&n| n < 1 << 62)?;
+        let sequence = input.number().filter(|&n| n < MAX_SAID)?;
         cursors.insert(name, Cursor { sequence, note: input.bytes()?.to_vec() });
     }
     Some(cursors)

@@ -47,6 +47,8 @@ pub(crate) const HEADER: usize = 96;
 pub(crate) const ALIGN: u64 = 16;
 /// A segment never holds numbers further than this beyond its first one. It bounds what a segment that cannot be read may have held.
 pub(crate) const SEGMENT_NUMBERS: u64 = 1 << 22;
+/// Numbers beyond this are not believed where they are only said (cursors, ledger): calculating on from them must not overflow.
+pub(crate) const MAX_SAID: u64 = 1 << 56;
 /// The largest body of entries, before compression; above it a header is not believed.
 pub(crate) const MAX_PLAIN: u32 = 64 << 20;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::{Cursors, decode_cursors, encode_cursors};
+use crate::format::MAX_SAID;
 use crate::ledger::Ledger;
 use crate::locked::Locked;
 use crate::slots::Slots;
@@ -82,7 +83,7 @@ impl KeptCursors {
 
     pub(crate) fn decode(body: &[u8]) -> Option<Self> {
         let mut input = Input::new(body);
-        let durable = input.number().filter(|&n| n < 1 << 62)?;
+        let durable = input.number().filter(|&n| n < MAX_SAID)?;
         Some(Self { cursors: decode_cursors(&mut input)?, durable })
     }
 }

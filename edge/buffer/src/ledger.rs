@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::format::MAX_SAID;
 use crate::wire::{self, Input};
 use crate::{KeyLoss, Loss, LossReason};
 
@@ -197,12 +198,12 @@ impl Ledger {
                 let (first, last, count) = (input.number()?, input.number()?, input.option()?);
                 loss.keys.push(KeyLoss { key: known.then_some(key), first, last, count });
             }
-            if loss.last >= 1 << 62 {
+            if loss.last >= MAX_SAID || loss.first > loss.last {
                 return None;
             }
             ledger.records.push(Record { loss, is_settled });
         }
-        Some(ledger)
+        [ledger.newest, ledger.removed, ledger.next_loss].iter().all(|n| *n < MAX_SAID).then_some(ledger)
     }
 }
 

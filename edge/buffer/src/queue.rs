@@ -117,3 +117,35 @@ impl Queue {
         self.state().bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::{Batch, Next, Queue};
+    use crate::Entry;
+
+    fn batch(bytes: usize) -> Batch {
+        Batch { entries: vec![Entry { key: "k".into(), timestamp: 0, value: vec![0; bytes] }], done: Box::new(drop) }
+    }
+
+    #[test]
+    fn a_full_queue_makes_the_caller_wait() {
+        let queue = Queue::new(1000);
+        queue.push(batch(800)).expect("open");
+        let (tell, told) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                queue.push(batch(800)).expect("open");
+                tell.send(()).expect("somebody waits");
+            });
+            assert!(told.try_recv().is_err(), "the second batch went in although the first fills the queue");
+            assert!(matches!(queue.pop(None), Next::Batch(_)));
+            told.recv().expect("the second batch goes in");
+        });
+        queue.close();
+        assert!(queue.push(batch(1)).is_err(), "closed");
+        assert!(matches!(queue.pop(None), Next::Batch(_)));
+        assert!(matches!(queue.pop(None), Next::Closed));
+    }
+}

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::format::MAX_SAID;
+
 /// The name a new segment has until it is whole. Never the same twice in a process: if names reach the disk in another order than they
 /// were changed in, an earlier attempt's file must not come to stand for a later one's.
 pub(crate) fn temporary(attempt: u64) -> String {
@@ -17,7 +19,7 @@ pub(crate) fn file_name(first: u64) -> String {
 /// The first sequence that a file name speaks of.
 pub(crate) fn first_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))?;
-    digits.parse().ok().filter(|&first| first > 0 && first < 1 << 62)
+    digits.parse().ok().filter(|&first| first > 0 && first < MAX_SAID)
 }
 
 /// A segment that readers may read.

@@ -118,7 +118,8 @@ impl Slots {
         self.generation = generation;
         self.next = 1 - slot;
         self.bytes = self.bytes.max(2 * bytes.len() as u64);
-        Ok(())
+        // Both files have their space from the beginning: on a disk that is full later, the next value must find its place.
+        if self.files[self.next].is_none() { self.write(epoch, body) } else { Ok(()) }
     }
 
     /// Bytes on disk, about.

@@ -1,0 +1,15 @@
+//! Whatever stands in the files: the log opens, reads, goes on. The fuzz target does the same without end.
+
+mod attack;
+mod sim;
+
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_stands_in_the_files_the_log_opens(data in prop::collection::vec(any::<u8>(), 0..60)) {
+        attack::attack(&data);
+    }
+}

@@ -1,0 +1,286 @@
+//! What the log does at its limits: retention, a full log, a full disk, a disk that fails.
+
+mod sim;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use edge_buffer::{Appended, Config, Cursor, Entry, Error, Health, Log, LossReason, Read, Refusal, WhenFull, open_on};
+use sim::Sim;
+
+const SEGMENT: u64 = 8 << 10;
+/// What the two small files take.
+const SMALL: u64 = 256 << 10;
+
+fn config() -> Config {
+    Config {
+        dir: PathBuf::from("/log"),
+        segment_bytes: SEGMENT,
+        max_bytes: SMALL + 6 * SEGMENT,
+        retain_age: None,
+        retain_bytes: 2 * SEGMENT,
+        when_full: WhenFull::DropOldest,
+        min_free: 0,
+        block_events: 20,
+        block_bytes: 2 << 10,
+        linger: Duration::ZERO,
+        queue_bytes: 1 << 20,
+    }
+}
+
+fn entries(from: usize, count: usize) -> Vec<Entry> {
+    let mut random = sim::Random::new(from as u64);
+    let mut entry = |i: usize| {
+        let value = (0..80).map(|_| random.next() as u8).collect();
+        Entry { key: Arc::from(format!("asset-{}", i % 7)), timestamp: 1_000_000 + i as i64, value }
+    };
+    (from..from + count).map(&mut entry).collect()
+}
+
+/// Appends batches of 20 until so many entries are durable.
+fn fill(log: &Log, to: u64) {
+    while log.durable() < to {
+        let from = log.durable() as usize;
+        let outcome = log.append_durable(entries(from, 20)).expect("an open log");
+        assert!(matches!(outcome, Appended::Durable { .. }), "{outcome:?}");
+    }
+}
+
+fn acknowledge(log: &Log, sequence: u64) {
+    log.keep_cursor(Cursor::MIRROR, Cursor { sequence, note: vec![] }).expect("kept");
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited for: {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn acknowledged_segments_go_when_there_are_more_than_are_to_be_kept() {
+    let sim = Sim::new(1);
+    let log = open_on(config(), sim.storage()).expect("a log").log;
+    for n in 1..40 {
+        fill(&log, n * 40);
+        acknowledge(&log, n * 40);
+        let stats = log.stats();
+        assert!(stats.bytes <= config().max_bytes, "{} bytes of {}", stats.bytes, config().max_bytes);
+    }
+    let stats = log.stats();
+    assert!(stats.segments <= 4, "{} segments, two are to be kept beside the newest", stats.segments);
+    assert_eq!((stats.dropped, log.losses()), (0, vec![]));
+    let read = log.reader(0).next_block(1).expect("readable");
+    assert_eq!(read, [Read::Lost { first: 1, last: stats.first - 1 }], "what was removed on purpose is told, and no loss");
+    assert_eq!(log.losses(), []);
+}
+
+#[test]
+fn acknowledged_segments_go_when_they_are_old() {
+    let sim = Sim::new(1);
+    let log = open_on(Config { retain_age: Some(Duration::ZERO), retain_bytes: u64::MAX, ..config() }, sim.storage()).expect("a log").log;
+    fill(&log, 300);
+    assert!(log.stats().segments > 2);
+    acknowledge(&log, 300);
+    wait_until("old segments to go", || {
+        fill(&log, log.durable() + 20);
+        log.stats().first > 200
+    });
+    assert_eq!(log.losses(), []);
+}
+
+#[test]
+fn a_full_log_drops_its_oldest_and_says_exactly_what() {
+    let sim = Sim::new(1);
+    let log = open_on(config(), sim.storage()).expect("a log").log;
+    fill(&log, 1000);
+    let stats = log.stats();
+    assert!(stats.bytes <= config().max_bytes, "{} bytes of {}", stats.bytes, config().max_bytes);
+    let losses = log.losses();
+    let (mut next, mut numbers) = (1, HashMap::new());
+    for loss in &losses {
+        assert_eq!((loss.reason, loss.first), (LossReason::DroppedOldest, next));
+        assert_eq!((loss.from, loss.to), (1_000_000 + next as i64 - 1, 1_000_000 + loss.last as i64 - 1), "times");
+        for key in &loss.keys {
+            let name = key.key.clone().expect("a known key");
+            let before = numbers.insert(name, key.last).unwrap_or(0);
+            assert_eq!((key.first, key.count), (before + 1, Some(key.last - before)), "{key:?}");
+        }
+        assert_eq!(loss.count, Some(loss.last - loss.first + 1));
+        assert_eq!(loss.keys.iter().filter_map(|key| key.count).sum::<u64>(), loss.last - loss.first + 1);
+        next = loss.last + 1;
+    }
+    assert_eq!((stats.first, stats.dropped), (next, next - 1));
+    assert!(losses.len() <= 9, "many drops become one loss, seen {}", losses.len());
+    // What is settled while drops go on stays settled, and the rest stays told.
+    for loss in &losses {
+        log.settle(loss).expect("settled");
+    }
+    fill(&log, 1200);
+    assert_eq!(log.losses()[0].first, next);
+}
+
+#[test]
+fn a_loss_that_grew_while_it_was_told_keeps_what_was_not_told() {
+    let sim = Sim::new(1);
+    let log = open_on(config(), sim.storage()).expect("a log").log;
+    fill(&log, 1500);
+    let told = log.losses().pop().expect("a loss");
+    fill(&log, 2000);
+    let grown = log.losses().pop().expect("a loss");
+    assert!(grown.id == told.id && grown.last > told.last, "drops are joined: {told:?} {grown:?}");
+    log.settle(&told).expect("settled");
+    let rest = log.losses().pop().expect("the rest");
+    assert_eq!((rest.first, rest.last), (told.last + 1, grown.last));
+    assert_eq!(rest.count, Some(rest.last - rest.first + 1));
+    assert_eq!(rest.keys.iter().filter_map(|key| key.count).sum::<u64>(), rest.last - rest.first + 1);
+}
+
+#[test]
+fn of_a_segment_that_was_acknowledged_in_part_only_the_rest_is_lost() {
+    let sim = Sim::new(1);
+    let log = open_on(config(), sim.storage()).expect("a log").log;
+    fill(&log, 100);
+    acknowledge(&log, 33);
+    wait_until("a drop", || {
+        fill(&log, log.durable() + 20);
+        !log.losses().is_empty()
+    });
+    let loss = &log.losses()[0];
+    assert_eq!(loss.first, 34);
+    assert_eq!(loss.keys.iter().filter_map(|key| key.count).sum::<u64>(), loss.last - 33);
+    let key = loss.keys.iter().find(|key| key.key.as_deref() == Some("asset-5")).expect("asset-5");
+    assert_eq!(key.first, 5, "its first entries are 6, 13, 20 and 27, and these were acknowledged");
+}
+
+#[test]
+fn a_log_that_may_not_drop_refuses_and_takes_again_what_was_acknowledged_makes_room_for() {
+    let sim = Sim::new(1);
+    let log = open_on(Config { when_full: WhenFull::RefuseNew, ..config() }, sim.storage()).expect("a log").log;
+    let refused = loop {
+        let from = log.durable() as usize;
+        match log.append_durable(entries(from, 20)).expect("an open log") {
+            Appended::Durable { .. } => {}
+            Appended::Refused { reason, durable } => break (reason, durable),
+        }
+    };
+    let (Refusal::Full(why), 0) = refused else { panic!("expected a full log, seen {refused:?}") };
+    assert!(why.contains("max_bytes"), "{why}");
+    let stats = log.stats();
+    assert!(matches!(stats.health, Health::Full(_)) && stats.refused == 20 && stats.dropped == 0, "{stats:?}");
+    let durable = log.durable();
+    acknowledge(&log, durable);
+    assert_eq!(log.append_durable(entries(0, 20)).expect("open"), Appended::Durable { first: durable + 1, last: durable + 20 });
+    assert_eq!(log.stats().health, Health::Writable);
+}
+
+#[test]
+fn what_must_stay_free_for_others_stays_free() {
+    let sim = Sim::new(1);
+    let limit = SMALL + 5 * SEGMENT;
+    sim.set_capacity(limit + 100_000);
+    let log = open_on(Config { min_free: 100_000, max_bytes: 1 << 30, ..config() }, sim.storage()).expect("a log").log;
+    fill(&log, 1500);
+    assert!(sim.used() <= limit, "{} of {limit} bytes are used", sim.used());
+    assert!(log.stats().dropped > 0);
+}
+
+#[test]
+fn a_new_log_on_a_full_disk_says_how_much_it_needs() {
+    for capacity in [0, 1000, SEGMENT + 1000] {
+        let sim = Sim::new(1);
+        sim.set_capacity(capacity);
+        match open_on(config(), sim.storage()) {
+            Err(Error::NoRoom { needed, .. }) => assert!(needed >= SEGMENT),
+            other => panic!("expected no room, seen {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_log_on_a_disk_that_became_full_opens_and_can_be_read_and_acknowledged() {
+    let config = Config { when_full: WhenFull::RefuseNew, max_bytes: 1 << 30, ..config() };
+    let sim = Sim::new(1);
+    let log = open_on(config.clone(), sim.storage()).expect("a log").log;
+    fill(&log, 500);
+    let sim_after = sim.power_cut();
+    drop(log);
+    sim_after.set_capacity(0);
+    let log = open_on(config, sim_after.storage()).expect("the log, to be read").log;
+    assert_eq!(log.durable(), 500);
+    acknowledge(&log, 500);
+    let mut reader = log.reader(490);
+    assert_eq!(reader.next_block(100).expect("readable").len(), 10);
+}
+
+#[test]
+fn a_reader_whose_segment_is_dropped_is_told() {
+    let sim = Sim::new(1);
+    let log = open_on(config(), sim.storage()).expect("a log").log;
+    fill(&log, 100);
+    let mut reader = log.reader(0);
+    assert_eq!(reader.next_block(5).expect("readable").len(), 5);
+    fill(&log, 1000);
+    let first = log.stats().first;
+    // The block in its memory is still good.
+    let rest = reader.next_block(100).expect("readable");
+    assert_eq!(rest.len(), 15);
+    assert_eq!(reader.next_block(100).expect("readable"), [Read::Lost { first: 21, last: first - 1 }]);
+    assert!(matches!(&reader.next_block(1).expect("readable")[..], [Read::Entry(stored)] if stored.sequence == first));
+}
+
+#[test]
+fn after_a_failed_sync_the_same_entries_become_durable_in_a_new_segment() {
+    let sim = Sim::new(1);
+    let log = open_on(config(), sim.storage()).expect("a log").log;
+    fill(&log, 40);
+    sim.fail_syncs(1);
+    assert_eq!(log.append_durable(entries(40, 20)).expect("open"), Appended::Durable { first: 41, last: 60 });
+    let stats = log.stats();
+    assert_eq!((stats.sync_failures, stats.segments, stats.health), (1, 2, Health::Writable));
+    // The page cache may lie; a power cut does not.
+    let after = sim.power_cut();
+    drop(log);
+    let opened = open_on(config(), after.storage()).expect("the log");
+    assert_eq!((opened.log.durable(), opened.recovery.losses.len()), (60, 0));
+    let mut reader = opened.log.reader(0);
+    let mut read = Vec::new();
+    while let Some(block) = reader.next_block(100).ok().filter(|block| !block.is_empty()) {
+        read.extend(block);
+    }
+    let expected: Vec<_> = entries(0, 20).into_iter().chain(entries(20, 20)).chain(entries(40, 20)).map(|entry| entry.value).collect();
+    let seen: Vec<_> = read.iter().map(|read| if let Read::Entry(stored) = read { stored.value.to_vec() } else { Vec::new() }).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_disk_that_fails_twice_makes_the_log_refuse_and_go_on_when_it_can() {
+    let sim = Sim::new(1);
+    let log = open_on(config(), sim.storage()).expect("a log").log;
+    fill(&log, 40);
+    sim.fail_syncs(2);
+    let outcome = log.append_durable(entries(40, 20)).expect("open");
+    assert!(matches!(outcome, Appended::Refused { reason: Refusal::Disk(_), durable: 0 }), "{outcome:?}");
+    assert!(matches!(log.stats().health, Health::Failing(_)));
+    assert_eq!(log.durable(), 40, "nothing is durable that was not synced");
+    assert_eq!(log.append_durable(entries(40, 20)).expect("open"), Appended::Durable { first: 41, last: 60 });
+    assert_eq!(log.stats().health, Health::Writable);
+}
+
+#[test]
+fn status_tells_how_old_the_oldest_unacknowledged_entry_is() {
+    let sim = Sim::new(1);
+    let log = open_on(Config { max_bytes: 1 << 30, ..config() }, sim.storage()).expect("a log").log;
+    assert_eq!(log.stats().oldest_unacknowledged, None);
+    fill(&log, 400);
+    for sequence in [0, 1, 19, 20, 200, 399] {
+        acknowledge(&log, sequence);
+        let block = sequence / 20 * 20;
+        assert_eq!(log.stats().oldest_unacknowledged, Some(1_000_000 + block as i64), "after {sequence}");
+    }
+    acknowledge(&log, 400);
+    assert_eq!(log.stats().oldest_unacknowledged, None);
+}
