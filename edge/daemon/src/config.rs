@@ -204,6 +204,7 @@ impl Config {
     /// The mirror's settings; `None` without a `[kafka]` section.
     pub(crate) fn mirror(&self) -> Option<edge_mirror::Config> {
         let mut mirror = edge_mirror::Config::new(self.kafka.clone()?, self.edge.id.clone());
+        mirror.edge_asset = self.asset();
         mirror.assets_topic.clone_from(&self.mirror.topic);
         mirror.edges_topic.clone_from(&self.mirror.edges_topic);
         mirror.rate = self.mirror.rate;

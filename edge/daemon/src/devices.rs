@@ -46,6 +46,10 @@ pub(crate) fn load(config: &Config, environment: Environment, problems: &Problem
     let schema = config.edge.uns_schema.as_deref().and_then(|file| Schema::load(file, &environment, problems));
     let files = DeviceFiles::load([&config.edge.devices], environment);
     let devices = files.devices(problems);
+    for device in devices.iter().filter(|device| device.uuid == config.asset()) {
+        problems
+            .push(device.place.clone().problem("uuid", format!("`{}` is the edge's own asset; see edge.asset in edge.toml", device.uuid)));
+    }
     let places = match &schema {
         Some(schema) => schema.resolve_all(&devices),
         None => devices.iter().map(no_schema).collect(),

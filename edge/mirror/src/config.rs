@@ -27,8 +27,10 @@ const PROTECTED: [&str; 11] = [
 pub struct Config {
     /// How to reach the brokers.
     pub kafka: service::kafka::Config,
-    /// Names this edge in the header `of-edge`, in `ofa_edges`, and as an asset of its own.
+    /// Names this edge in the header `of-edge` and in `ofa_edges`.
     pub edge_id: String,
+    /// UUID of the edge's own asset, which tells what happens to the topic.
+    pub edge_asset: String,
     /// Where events go.
     pub assets_topic: String,
     /// Where edges announce themselves.
@@ -102,9 +104,11 @@ impl OnChangedTopic {
 impl Config {
     /// The defaults.
     pub fn new(kafka: service::kafka::Config, edge_id: impl Into<String>) -> Self {
+        let edge_id = edge_id.into();
         Self {
             kafka,
-            edge_id: edge_id.into(),
+            edge_asset: edge_id.to_uppercase(),
+            edge_id,
             assets_topic: topics::ASSETS.into(),
             edges_topic: topics::EDGES.into(),
             create_topics: CreateTopics::Never,

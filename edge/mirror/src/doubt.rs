@@ -82,7 +82,7 @@ impl Worker {
         // The change is told once, even if we are killed now: the note of the new ground is kept with the old doubt.
         self.keep(self.doubt == Doubt::None)?;
         let value = serde_json::json!({ "change": change.as_str(), "action": action.as_str(), "detail": text });
-        let item = Arc::new(DataItem::new(self.config.edge_id.as_str(), "mirror", "Mirror.TopicChanged", Kind::OpenFactory));
+        let item = Arc::new(DataItem::new(self.config.edge_asset.as_str(), "mirror", "Mirror.TopicChanged", Kind::OpenFactory));
         let now = Timestamp::now();
         self.append(&Sample::good(item, value.to_string(), now, now));
         Ok(())

@@ -6,8 +6,7 @@ mod reader;
 mod variable;
 mod words;
 
-use std::collections::HashSet;
-
+use asset_stream::device_file::ItemNames;
 use asset_stream::document::Section;
 
 use crate::config::{Config, Timing, Variable};
@@ -22,26 +21,19 @@ pub fn parse(section: Section<'_>) -> Option<Config> {
     let reached = reached(&mut connector);
     let (limits, retry_refused) = requests(&mut connector);
     let mut groups = Groups::read(&mut connector);
-    let mut names = HashSet::new();
+    let mut names = ItemNames::new();
     let mut variables = Vec::new();
     let mut sound = true;
     for (key, lasting) in [("variables", Lasting::Variable), ("constants", Lasting::Constant)] {
         for (name, entry) in connector.section.entries(key) {
-            if RESERVED.contains(&name.as_str()) {
-                entry.problem("", format!("`{name}` is an event that every asset has; choose another name"));
-                sound = false;
-            }
-            if !names.insert(name.clone()) {
-                entry.problem("", format!("`{name}` is the name of a variable already"));
-                sound = false;
-            }
+            sound &= names.claim(&name, &entry);
             match variable(&name, Reader::new(entry.clone()), lasting, &limits, &mut groups) {
                 Some(variable) => variables.push((variable, entry)),
                 None => sound = false,
             }
         }
     }
-    if names.is_empty() {
+    if sound && variables.is_empty() {
         connector.problem("variables", "nothing to read: give at least one variable, e.g. `temp: {holding_register: 0, type: int16}`");
     }
     warn_of_overlaps(&variables);
@@ -50,9 +42,6 @@ pub fn parse(section: Section<'_>) -> Option<Config> {
     let variables = variables.into_iter().map(|(variable, _)| variable).collect();
     sound.then_some(Config { endpoint, unit, timing: Timing { retry_refused, ..timing }, limits, groups: groups.list, variables })
 }
-
-/// Facts of the platform that a variable would be mistaken for.
-const RESERVED: [&str; 7] = ["avail", "AssetType", "references_above", "references_below", "uns_id", "gateway", "gap"];
 
 /// Two values that share a register, of which neither is bits of it, are usually one wrong address.
 fn warn_of_overlaps(variables: &[(Variable, Section<'_>)]) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use asset_stream::{DataItem, Sample};
 use gateway::{Backoff, Closed, Connection, DeviceLink};
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::bus::{Answer, Member};
 use crate::config::{Config, Group, Interval};
@@ -85,7 +85,6 @@ impl Device {
         loop {
             let lost = match self.find(retries).await {
                 Ok(()) => {
-                    info!("the device answers");
                     self.link.connected().await?;
                     let began = Instant::now();
                     let lost = match self.session().await {

@@ -123,7 +123,7 @@ constants:
         "d.yaml:19:18: variables.o.reference: `20001` names no table; a reference has five or six digits: 00001 (coil), 10001 (discrete input), 30001 (input register), 40001 (holding register)",
         "d.yaml:20:40: variables.p.deadband: only numbers have a deadband",
         "d.yaml:21:16: variables.q.scale: has no meaning for a single bit",
-        "d.yaml:22:3: variables.avail: `avail` is an event that every asset has; choose another name",
+        "d.yaml:22:3: variables.avail: the name is an event that the platform itself writes for each asset; choose another name",
         "d.yaml:23:28: variables.r.lenght: unknown key `lenght`; did you mean `length`?",
         "d.yaml:25:3: constants.a: `a` is the name of a variable already",
         "d.yaml:26:16: constants.s.interval: unknown key `interval`",
