@@ -125,7 +125,7 @@ constants:
         "d.yaml:21:16: variables.q.scale: has no meaning for a single bit",
         "d.yaml:22:3: variables.avail: the name is an event that the platform itself writes for each asset; choose another name",
         "d.yaml:23:28: variables.r.lenght: unknown key `lenght`; did you mean `length`?",
-        "d.yaml:25:3: constants.a: `a` is the name of a variable already",
+        "d.yaml:25:3: constants.a: the name is taken by variables.a in line 5; local names are unique over all sections of a connector",
         "d.yaml:26:16: constants.s.interval: unknown key `interval`",
     ];
     for (seen, expected) in problems.iter().zip(expected) {
