@@ -8,7 +8,7 @@ use opcua::types::EndpointDescription;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::diagnose::{Failure, Known, explain};
+use crate::diagnose::{Failure, Known, explain, is_about_login};
 use crate::discover::{Discovery, discover};
 use crate::identity::{Identity, read_pair};
 use crate::line::Line;
@@ -29,8 +29,19 @@ mod decoding {
 pub(crate) struct Refusal {
     /// For the log and for `avail`.
     pub(crate) words: String,
-    /// Trying again soon would only do harm.
-    pub(crate) needs_long_backoff: bool,
+    /// When to try again.
+    pub(crate) again: Again,
+}
+
+/// When it makes sense to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// The cause may go away at any time.
+    Soon,
+    /// Somebody has to do something, or the server has to recover.
+    Later,
+    /// Each attempt may bring an account nearer to being locked.
+    MuchLater,
 }
 
 /// What was learned of a server on the way to a line; explains later failures.
@@ -50,7 +61,12 @@ impl Chosen {
             security: &config.security,
             identity: &self.identity,
         };
-        Refusal { words: explain(failure, &known), needs_long_backoff: failure.needs_long_backoff() }
+        let again = match failure {
+            failure if !failure.needs_long_backoff() => Again::Soon,
+            Failure::Status(status, _) if is_about_login(*status) => Again::MuchLater,
+            _ => Again::Later,
+        };
+        Refusal { words: explain(failure, &known), again }
     }
 }
 
@@ -92,7 +108,7 @@ fn client(config: &Config, identity: &Identity, shared: &Shared, device: &str) -
         // The line decides how long to try, and when a connection counts as dead: the library would close the session first.
         .session_retry_limit(-1)
         .session_retry_initial(Duration::from_millis(200))
-        .session_retry_max(Duration::from_secs(5))
+        .session_retry_max(Duration::from_secs(3))
         .max_failed_keep_alive_count(0)
         .keep_alive_interval(session.keep_alive_interval)
         .request_timeout(session.request_timeout)

@@ -102,7 +102,8 @@ pub(crate) fn needs_long_backoff(status: StatusCode) -> bool {
         .contains(&status)
 }
 
-fn is_about_login(status: StatusCode) -> bool {
+/// Whether the login itself was refused: the server counts such attempts.
+pub(crate) fn is_about_login(status: StatusCode) -> bool {
     [
         StatusCode::BadUserAccessDenied,
         StatusCode::BadIdentityTokenInvalid,

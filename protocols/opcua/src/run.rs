@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
-use crate::connect::{self, Chosen, Refusal};
+use crate::connect::{self, Again, Chosen, Refusal};
 use crate::device::{Device, Halt};
 use crate::diagnose::Failure;
 use crate::line::{Line, LineState};
@@ -18,8 +18,10 @@ use crate::{Error, Identity, TrustStore};
 
 /// Between attempts to reach a server.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// Between attempts that a server refused: three wrong passwords may lock an account.
-const REFUSED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(900));
+/// Between attempts that a server refused, e.g. because it does not trust our certificate yet.
+const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
+/// Between logins that were refused: a few wrong passwords may lock an account.
+const LOGIN_REFUSED: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(900));
 /// Between attempts to use a connection that works, with a server that does not do what is needed.
 const UNUSABLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -73,6 +75,7 @@ async fn run(config: Arc<Config>, shared: Shared, link: DeviceLink, stop: Cancel
     let mut device = Device::new(config.clone(), link.clone());
     let mut retry = Backoff::new(RETRY.0, RETRY.1);
     let mut refused = Backoff::new(REFUSED.0, REFUSED.1);
+    let mut login = Backoff::new(LOGIN_REFUSED.0, LOGIN_REFUSED.1);
     loop {
         let opened = tokio::select! {
             () = stop.cancelled() => return,
@@ -87,6 +90,7 @@ async fn run(config: Arc<Config>, shared: Shared, link: DeviceLink, stop: Cancel
                         if device.times_connected != times {
                             retry.reset();
                             refused.reset();
+                            login.reset();
                         }
                         refusal
                     }
@@ -94,7 +98,11 @@ async fn run(config: Arc<Config>, shared: Shared, link: DeviceLink, stop: Cancel
             }
             Err(refusal) => refusal,
         };
-        let delay = if refusal.needs_long_backoff { refused.next_delay() } else { retry.next_delay() };
+        let delay = match refusal.again {
+            Again::Soon => retry.next_delay(),
+            Again::Later => refused.next_delay(),
+            Again::MuchLater => login.next_delay(),
+        };
         warn!(reason = %refusal.words, again_in_s = delay.as_secs_f32(), "not connected");
         if link.lost(refusal.words).await.is_err() {
             return;
