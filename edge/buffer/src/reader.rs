@@ -204,7 +204,7 @@ impl Reader {
         let extent = header.extent() as usize;
         if header.kind == Kind::Entries {
             if n < extent {
-                if extent as u64 > file.len()?.saturating_sub(offset) {
+                if extent as u64 > file.size()?.saturating_sub(offset) {
                     return Ok(At::Harmed(Some(header)));
                 }
                 buffer.resize(extent, 0);

@@ -51,7 +51,7 @@ pub(crate) struct Recovered {
 
 /// What stands at the beginning of a segment file.
 enum Head {
-    Good(Header, Checkpoint),
+    Good(Header, Box<Checkpoint>),
     /// The file of another segment, under a wrong name.
     Misnamed(u64),
     /// A segment of an earlier epoch.
@@ -195,7 +195,7 @@ impl Work<'_> {
             at -= 1;
             let (first, len) = self.files[at];
             match self.head(first, hint)? {
-                Head::Good(header, checkpoint) => return Ok(Some((at, header.epoch, checkpoint))),
+                Head::Good(header, checkpoint) => return Ok(Some((at, header.epoch, *checkpoint))),
                 Head::Harmed => {}
                 Head::Foreign => self.put_aside(at, len, "belongs to an earlier epoch of this log")?,
                 Head::Misnamed(own) if self.files.iter().any(|(first, _)| *first == own) => {
@@ -230,7 +230,7 @@ impl Work<'_> {
         let frame = window.bytes(0, header.extent().min(window.len()) as usize);
         match header.fits(frame).then(|| Checkpoint::from_frame(&header, frame)).flatten() {
             Some(_) if header.segment != first => Ok(Head::Misnamed(header.segment)),
-            Some(checkpoint) => Ok(Head::Good(header, checkpoint)),
+            Some(checkpoint) => Ok(Head::Good(header, Box::new(checkpoint))),
             None => Ok(Head::Harmed),
         }
     }

@@ -43,7 +43,7 @@ pub(crate) struct Window<'f> {
 impl<'f> Window<'f> {
     /// For walking over much of the file.
     pub(crate) fn new(file: &'f dyn File) -> io::Result<Self> {
-        Ok(Self { file, len: file.len()?, at: 0, buffer: Vec::new(), unreadable: 0, chunk: CHUNK })
+        Ok(Self { file, len: file.size()?, at: 0, buffer: Vec::new(), unreadable: 0, chunk: CHUNK })
     }
 
     /// For looking at a header here and there.

@@ -177,7 +177,7 @@ enum Content {
 
 fn read(file: &dyn File) -> Content {
     let read = || {
-        let len = file.len()?.min(MAX);
+        let len = file.size()?.min(MAX);
         let mut bytes = vec![0; len as usize];
         let n = file.read_at(&mut bytes, 0)?;
         bytes.truncate(n);

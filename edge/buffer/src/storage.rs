@@ -52,7 +52,7 @@ pub trait File: Debug + Send + Sync {
     /// Extends the file to `len` bytes, with space on the disk for all of them; new bytes read as zeros.
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// The file's length.
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
 }
 
 /// Why a lock was not given.
@@ -184,7 +184,7 @@ impl File for fs::File {
             }
         }
         let zeros = vec![0; 1 << 20];
-        let mut at = File::len(self)?;
+        let mut at = File::size(self)?;
         while at < len {
             let n = (len - at).min(zeros.len() as u64);
             FileExt::write_all_at(self, &zeros[..n as usize], at)?;
@@ -193,7 +193,7 @@ impl File for fs::File {
         Ok(())
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 }

@@ -2,9 +2,9 @@
 
 #![no_main]
 
-#[path = "../../tests/attack/mod.rs"]
+#[path = "../../tests/log/attack.rs"]
 mod attack;
-#[path = "../../tests/sim/mod.rs"]
+#[path = "../../tests/log/sim.rs"]
 mod sim;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| attack::attack(data));

@@ -2,15 +2,13 @@
 //! the log opens; each entry that was durable is there unchanged or a loss speaks of it; no number is ever given out again; the log goes on;
 //! once settled, a loss does not come back.
 
-mod sim;
-
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::sim::{Random, Sim};
 use edge_buffer::{Appended, Config, Cursor, Entry, Error, Log, Loss, LossReason, Opened, Read, Recovery, open_on};
-use sim::{Random, Sim};
 
 const HEADER: usize = 96;
 

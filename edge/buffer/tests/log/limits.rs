@@ -1,14 +1,12 @@
 //! What the log does at its limits: retention, a full log, a full disk, a disk that fails.
 
-mod sim;
-
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::sim::Sim;
 use edge_buffer::{Appended, Config, Cursor, Entry, Error, Health, Log, LossReason, Read, Refusal, WhenFull, open_on};
-use sim::Sim;
 
 const SEGMENT: u64 = 8 << 10;
 /// What the two small files take.
@@ -31,7 +29,7 @@ fn config() -> Config {
 }
 
 fn entries(from: usize, count: usize) -> Vec<Entry> {
-    let mut random = sim::Random::new(from as u64);
+    let mut random = crate::sim::Random::new(from as u64);
     let mut entry = |i: usize| {
         let value = (0..80).map(|_| random.next() as u8).collect();
         Entry { key: Arc::from(format!("asset-{}", i % 7)), timestamp: 1_000_000 + i as i64, value }

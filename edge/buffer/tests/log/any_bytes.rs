@@ -1,8 +1,5 @@
 //! Whatever stands in the files: the log opens, reads, goes on. The fuzz target does the same without end.
 
-mod attack;
-mod sim;
-
 use proptest::prelude::*;
 
 proptest! {
@@ -10,6 +7,6 @@ proptest! {
 
     #[test]
     fn whatever_stands_in_the_files_the_log_opens(data in prop::collection::vec(any::<u8>(), 0..60)) {
-        attack::attack(&data);
+        crate::attack::attack(&data);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edge_buffer::{Appended, Config, Cursor, Entry, Error, Read, open_on};
 
-use super::sim::Sim;
+use crate::sim::Sim;
 
 fn config() -> Config {
     Config {
@@ -42,7 +42,7 @@ fn files() -> &'static Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// Harms the files as `data` says, opens the log, reads it, appends to it, opens it again.
-pub fn attack(data: &[u8]) {
+pub(crate) fn attack(data: &[u8]) {
     let mut files = files().clone();
     let mut data = data.iter().copied();
     let mut next = || data.next();

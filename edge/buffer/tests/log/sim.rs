@@ -19,14 +19,14 @@ const SECTOR: usize = 512;
 
 /// A small generator: the same seed gives the same disk.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -34,7 +34,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 }
@@ -84,7 +84,7 @@ struct State {
 
 /// The disk.
 #[derive(Clone, Debug)]
-pub struct Sim {
+pub(crate) struct Sim {
     state: Arc<Mutex<State>>,
     life: u64,
 }
@@ -109,7 +109,7 @@ fn broken() -> io::Error {
 }
 
 impl Sim {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let state = State {
             random: Random::new(seed),
             inodes: Vec::new(),
@@ -134,66 +134,66 @@ impl Sim {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn storage(&self) -> Arc<dyn Storage> {
+    pub(crate) fn storage(&self) -> Arc<dyn Storage> {
         Arc::new(self.clone())
     }
 
     /// The power goes at the `n`th operation from now.
-    pub fn light_fuse(&self, n: u64) {
+    pub(crate) fn light_fuse(&self, n: u64) {
         self.state().fuse = Some(n);
     }
 
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.state().is_dead
     }
 
     /// The power is off, and on again: what is left, for the next process.
-    pub fn power_cut(&self) -> Self {
+    pub(crate) fn power_cut(&self) -> Self {
         let mut state = self.state();
         state.power_cut();
         state.revive().into_sim(&self.state)
     }
 
     /// The process is gone, the machine is not.
-    pub fn kill(&self) -> Self {
+    pub(crate) fn kill(&self) -> Self {
         self.state().revive().into_sim(&self.state)
     }
 
-    pub fn set_capacity(&self, bytes: u64) {
+    pub(crate) fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;
     }
 
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.state().used()
     }
 
-    pub fn fail_syncs(&self, n: u64) {
+    pub(crate) fn fail_syncs(&self, n: u64) {
         self.state().fail_syncs = n;
     }
 
-    pub fn fail_writes(&self, n: u64) {
+    pub(crate) fn fail_writes(&self, n: u64) {
         self.state().fail_writes = n;
     }
 
-    pub fn no_faults(&self) {
+    pub(crate) fn no_faults(&self) {
         let mut state = self.state();
         (state.fail_syncs, state.fail_writes, state.fuse) = (0, 0, None);
         state.bad.clear();
     }
 
     /// Reads of these bytes fail from now on.
-    pub fn fail_reads(&self, path: &Path, from: u64, to: u64) {
+    pub(crate) fn fail_reads(&self, path: &Path, from: u64, to: u64) {
         self.state().bad.push((path.to_owned(), from, to));
     }
 
     /// Names of files, and how long they are.
-    pub fn files(&self) -> Vec<(PathBuf, usize)> {
+    pub(crate) fn files(&self) -> Vec<(PathBuf, usize)> {
         let state = self.state();
         state.names.iter().map(|(path, inode)| (path.clone(), state.inodes[*inode].cached.len())).collect()
     }
 
     /// A file's bytes, to be looked at or changed, durably.
-    pub fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
         let inode = *state.names.get(path).unwrap_or_else(|| panic!("{} is not there", path.display()));
         let file = &mut state.inodes[inode];
@@ -202,14 +202,14 @@ impl Sim {
         file.durable = file.cached.clone();
     }
 
-    pub fn bytes(&self, path: &Path) -> Vec<u8> {
+    pub(crate) fn bytes(&self, path: &Path) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.edit(path, |content| bytes = content.clone());
         bytes
     }
 
     /// Makes a file, or replaces one.
-    pub fn put(&self, path: &Path, bytes: Vec<u8>) {
+    pub(crate) fn put(&self, path: &Path, bytes: Vec<u8>) {
         let mut state = self.state();
         state.inodes.push(Inode { cached: bytes.clone(), durable: bytes, pending: Vec::new() });
         let inode = state.inodes.len() - 1;
@@ -217,19 +217,19 @@ impl Sim {
         state.durable_names = state.names.clone();
     }
 
-    pub fn delete(&self, path: &Path) {
+    pub(crate) fn delete(&self, path: &Path) {
         let mut state = self.state();
         state.names.remove(path).unwrap_or_else(|| panic!("{} is not there", path.display()));
         state.durable_names = state.names.clone();
     }
 
     /// What was done last, for the report of a failure.
-    pub fn trace(&self) -> String {
+    pub(crate) fn trace(&self) -> String {
         let state = self.state();
         state.trace[state.trace.len().saturating_sub(60)..].join("\n")
     }
 
-    pub fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.state().operations
     }
 
@@ -539,7 +539,7 @@ impl File for SimFile {
         if state.is_dead { Err(dead()) } else { Ok(()) }
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.sim.look()?.inodes[self.inode].cached.len() as u64)
     }
 }

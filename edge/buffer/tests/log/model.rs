@@ -4,8 +4,6 @@
 //! or a loss says that it was dropped because the log was full; sequences have no gaps, neither the log's nor a key's; cursors stand where
 //! they were kept; the log opens. Without damage there is never a loss for damage.
 
-mod sim;
-
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +11,9 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::sim::{Random, Sim};
 use edge_buffer::{Appended, Config, Cursor, Entry, Log, Loss, LossReason, Opened, Read, Refusal, WhenFull, open_on};
 use proptest::prelude::*;
-use sim::{Random, Sim};
 
 static POWER_CUTS: AtomicU64 = AtomicU64::new(0);
 
@@ -65,6 +63,9 @@ struct Known {
     timestamp: i64,
     value: Vec<u8>,
 }
+
+/// Entries with their sequences.
+type Numbered = Vec<(u64, Known)>;
 
 /// What must be there.
 #[derive(Debug, Default)]
@@ -343,7 +344,7 @@ impl Run {
         }
     }
 
-    fn read(&self, after: u64, max: usize) -> (Vec<(u64, Known)>, Vec<(u64, u64)>) {
+    fn read(&self, after: u64, max: usize) -> (Numbered, Vec<(u64, u64)>) {
         let mut reader = self.log().reader(after);
         let (mut entries, mut lost, mut expected) = (Vec::new(), Vec::new(), after + 1);
         loop {

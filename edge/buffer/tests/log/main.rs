@@ -1,0 +1,10 @@
+//! The log as its users see it, on good disks and on bad ones.
+
+mod any_bytes;
+mod attack;
+mod basics;
+mod damage;
+mod golden;
+mod limits;
+mod model;
+mod sim;
