@@ -1,7 +1,6 @@
 //! `cloud.toml`: what it says. The file is explained by config/cloud.toml.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 
 use cloud_forwarder::config::{Cluster, Forward, SubjectForm, add_clusters_from_environment, cluster_problems};
@@ -69,9 +68,8 @@ impl Config {
     /// What a valid config means, for the person who wrote it.
     pub(crate) fn summary(&self) -> String {
         let mut text = String::new();
-        // Writing into a String cannot fail.
         for (name, cluster) in &self.nats {
-            let _ = writeln!(text, "NATS cluster {name}: {}", cluster.urls.join(", "));
+            text += &format!("NATS cluster {name}: {}\n", cluster.urls.join(", "));
         }
         for (topic, route) in &self.forward.routes {
             let subject = match (route.subject, route.jetstream) {
@@ -81,10 +79,9 @@ impl Config {
             };
             let how = if route.jetstream { format!("JetStream stream {}", route.stream.name) } else { "plain NATS".into() };
             let dead = route.dead_letter_topic.as_ref().unwrap_or(&self.forward.dead_letter_topic);
-            let _ = writeln!(text, "topic {topic} -> {how}: {subject}; dead letters to {dead}");
+            text += &format!("topic {topic} -> {how}: {subject}; dead letters to {dead}\n");
         }
-        let _ = writeln!(text, "router on {}", self.route.listen);
-        text + "the config is good\n"
+        text + &format!("router on {}\nthe config is good\n", self.route.listen)
     }
 }
 

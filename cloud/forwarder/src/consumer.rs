@@ -1,13 +1,15 @@
-//! The thread that reads Kafka: polls always, hands batches to the partitions, pauses those that are full, keeps the offsets.
+//! The thread that reads Kafka: serves the group always, reads each partition as far as its budget goes, keeps the offsets.
 //!
-//! It never waits for NATS longer than a moment, so the group never takes it for dead; and it is the only place where offsets are stored,
-//! from what the partitions say is done.
+//! It never waits for NATS, so the group never takes it for dead; and it is the only place where offsets are stored, from what the
+//! partitions say is done. Each partition has a queue of its own in librdkafka, and one that is full is simply not read: `pause` and
+//! `resume` would throw away what is fetched already, and lose a resume now and then (librdkafka issue 5591; seen here once in ten outages).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
@@ -19,22 +21,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::Error;
-use crate::budget::Held;
+use crate::budget::{Bell, Held};
 use crate::config::Config;
 use crate::link::chain;
 use crate::partition::{Partition, Setup, Shared};
 use crate::record::Record;
 use crate::status::Trouble;
 
-/// How long one poll may wait for a record; also the pace of everything else that the thread does.
-const POLL: Duration = Duration::from_millis(50);
+/// How long the thread rests when there is nothing to do and nothing wakes it.
+const REST: Duration = Duration::from_millis(50);
 /// Records of a partition that travel together, at most.
-const BATCH: usize = 256;
-/// Records read before offsets are looked after again.
-const TURN: usize = 4096;
-/// How long the thread waits for room in a full partition before it pauses it. Pausing throws away what librdkafka has fetched already, so
-/// it is for outages, not for a NATS that is merely slower than Kafka.
-const ROOM: Duration = Duration::from_millis(200);
+pub(crate) const BATCH: usize = 256;
+/// Their bytes, at most, but for one record.
+const BATCH_BYTES: usize = 1 << 20;
+/// Batches read from one partition before the others and the group are looked after.
+const BATCHES: usize = 8;
 /// How long a partition that is given away may take to finish; its lanes give up on answers before.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -42,20 +43,16 @@ const FAREWELL: Duration = Duration::from_secs(5);
 type Table = HashMap<Arc<str>, HashMap<i32, Served>>;
 
 struct Served {
+    /// Its queue in librdkafka; `None` in the turn in which it was assigned.
+    queue: Option<PartitionQueue<Context>>,
     records: mpsc::Sender<Vec<Record>>,
     shared: Arc<Shared>,
     stop: CancellationToken,
     task: JoinHandle<()>,
     batch: Vec<Record>,
     bytes: usize,
-    flow: Flow,
+    last: Option<i64>,
     stored: Option<i64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
-    Running,
-    Paused,
 }
 
 /// Called by librdkafka, on our thread, from within `poll`.
@@ -63,11 +60,12 @@ struct Context {
     setup: Arc<Setup>,
     runtime: tokio::runtime::Handle,
     table: Mutex<Table>,
+    bell: Arc<Bell>,
 }
 
 /// The Kafka side of a forwarder.
 pub(crate) struct Consumer {
-    consumer: BaseConsumer<Context>,
+    consumer: Arc<BaseConsumer<Context>>,
     group: String,
     instance: String,
     turns: Arc<AtomicU64>,
@@ -95,16 +93,19 @@ impl Consumer {
             .set("allow.auto.create.topics", "false")
             // A topic that is made later is found within this time.
             .set("topic.metadata.refresh.interval.ms", "5000")
-            .set("queued.max.messages.kbytes", "16384")
+            // For each partition.
+            .set("queued.max.messages.kbytes", "4096")
             .set("fetch.error.backoff.ms", "200")
             .set("statistics.interval.ms", "1000");
         config.kafka.apply_overrides(&mut client);
-        let context = Context { setup, runtime, table: Mutex::default() };
+        let bell = Arc::new(Bell::default());
+        let context = Context { setup, runtime, table: Mutex::default(), bell: bell.clone() };
         let failed = |source| Error::KafkaClient { client: "consumer", source };
-        let consumer: BaseConsumer<Context> = client.create_with_context(context).map_err(failed)?;
+        let mut consumer: BaseConsumer<Context> = client.create_with_context(context).map_err(failed)?;
+        consumer.set_nonempty_callback(move || bell.ring());
         let topics: Vec<&str> = forward.routes.keys().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(failed)?;
-        Ok(Self { consumer, group: forward.group.clone(), instance, turns: Arc::default() })
+        Ok(Self { consumer: Arc::new(consumer), group: forward.group.clone(), instance, turns: Arc::default() })
     }
 
     /// Grows with every turn of the loop.
@@ -128,67 +129,73 @@ impl Consumer {
     }
 
     fn read(&self, stop: &CancellationToken) -> Result<(), Error> {
+        let context = self.consumer.context();
         while !stop.is_cancelled() {
             self.turns.fetch_add(1, Ordering::Relaxed);
-            let mut wait = POLL;
-            for _ in 0..TURN {
-                match self.consumer.poll(wait) {
-                    None => break,
-                    Some(Ok(message)) => self.accept(&message),
-                    Some(Err(error)) => self.failed(error)?,
+            // What the group has to say, and records that were fetched before their partition had a queue of its own: these come first.
+            while let Some(event) = self.consumer.poll(Duration::ZERO) {
+                match event {
+                    Ok(message) => self.accept_early(&message)?,
+                    Err(error) => self.failed(error)?,
                 }
-                wait = Duration::ZERO;
             }
+            let mut errors = Vec::new();
+            let is_busy = self.read_partitions(&mut errors)?;
+            errors.into_iter().try_for_each(|error| self.failed(error))?;
             self.settle()?;
+            if !is_busy {
+                context.bell.wait(REST);
+            }
         }
         Ok(())
     }
 
-    fn accept(&self, message: &BorrowedMessage<'_>) {
+    fn accept_early(&self, message: &BorrowedMessage<'_>) -> Result<(), Error> {
         let mut table = self.consumer.context().table();
-        let Some((topic, partitions)) = table.get_key_value(message.topic()).map(|(topic, _)| topic.clone()).and_then(|topic| {
-            let partitions = table.get_mut(&topic)?;
-            Some((topic, partitions))
-        }) else {
-            return;
-        };
+        let Some((topic, _)) = table.get_key_value(message.topic()) else { return Ok(()) };
+        let topic = topic.clone();
         // Without an entry the partition was given away while the record was on its way to us.
-        let Some(served) = partitions.get_mut(&message.partition()) else { return };
-        let record = Record::copy_of(message, topic);
-        served.bytes += record.cost();
-        served.batch.push(record);
-        if served.batch.len() >= BATCH && served.flow == Flow::Running && !served.hand_over(ROOM) {
-            served.flow = Flow::Paused;
-            self.pause(message.topic(), message.partition());
+        match table.get_mut(&topic).and_then(|of_topic| of_topic.get_mut(&message.partition())) {
+            Some(served) => served.accept(message, topic),
+            None => Ok(()),
         }
     }
 
-    /// Hands over what was read, resumes who has room again, stores what is done.
+    /// Reads every partition that has room; `true` if there may be more.
+    fn read_partitions(&self, errors: &mut Vec<KafkaError>) -> Result<bool, Error> {
+        let context = self.consumer.context();
+        let mut is_busy = false;
+        for (topic, partitions) in context.table().iter_mut() {
+            for (number, served) in partitions.iter_mut() {
+                if served.queue.is_none() {
+                    served.queue = self.consumer.split_partition_queue(topic, *number).map(|mut queue| {
+                        let bell = context.bell.clone();
+                        queue.set_nonempty_callback(move || bell.ring());
+                        queue
+                    });
+                    // From the next turn on: what stands in the common queue is older.
+                    is_busy = true;
+                    continue;
+                }
+                is_busy |= served.read(topic, errors)?;
+            }
+        }
+        Ok(is_busy)
+    }
+
+    /// Says how the partitions are, and stores what is done.
     fn settle(&self) -> Result<(), Error> {
         let context = self.consumer.context();
         let mut offsets = TopicPartitionList::new();
-        let mut table = context.table();
-        for (topic, partitions) in table.iter_mut() {
+        for (topic, partitions) in context.table().iter_mut() {
             for (number, served) in partitions.iter_mut() {
                 if served.task.is_finished() && !served.shared.has_ended() {
                     return Err(Error::Panicked);
                 }
-                let patience = if served.flow == Flow::Running { ROOM } else { Duration::ZERO };
-                match (served.hand_over(patience), served.flow) {
-                    (true, Flow::Paused) => {
-                        served.flow = Flow::Running;
-                        self.resume(topic, *number);
-                    }
-                    (false, Flow::Running) => {
-                        served.flow = Flow::Paused;
-                        self.pause(topic, *number);
-                    }
-                    _ => {}
-                }
                 let position = served.shared.position();
-                let (in_flight, paused) = (served.shared.budget.held().records, served.flow == Flow::Paused);
+                let (in_flight, is_full) = (served.shared.budget.held().records, !served.shared.budget.has_room());
                 context.setup.board.known_partition(topic, *number, |facts| {
-                    (facts.position, facts.in_flight, facts.paused) = (position.or(facts.position), in_flight, paused);
+                    (facts.position, facts.in_flight, facts.paused) = (position.or(facts.position), in_flight, is_full);
                 });
                 if let Some(position) = position
                     && served.stored != Some(position)
@@ -198,7 +205,6 @@ impl Consumer {
                 }
             }
         }
-        drop(table);
         if offsets.count() > 0
             && let Err(error) = self.consumer.store_offsets(&offsets)
         {
@@ -237,42 +243,52 @@ impl Consumer {
         }
         Ok(())
     }
-
-    fn pause(&self, topic: &str, partition: i32) {
-        info!(topic, partition, "paused: NATS is too far behind");
-        if let Err(error) = self.consumer.pause(&one(topic, partition)) {
-            warn!(topic, partition, error = %chain(&error), "could not be paused");
-        }
-    }
-
-    fn resume(&self, topic: &str, partition: i32) {
-        info!(topic, partition, "resumed");
-        if let Err(error) = self.consumer.resume(&one(topic, partition)) {
-            warn!(topic, partition, error = %chain(&error), "could not be resumed");
-        }
-    }
-}
-
-fn one(topic: &str, partition: i32) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    list.add_partition(topic, partition);
-    list
 }
 
 impl Served {
-    /// Hands the batch to the partition's task if its budget has room; `true` when nothing is left here.
-    fn hand_over(&mut self, patience: Duration) -> bool {
-        if self.batch.is_empty() {
-            // A paused partition without a batch has room when a record would fit.
-            return self.flow == Flow::Running || self.shared.budget.has_room();
+    /// Takes a record in; they come in the order of their offsets.
+    fn accept(&mut self, message: &BorrowedMessage<'_>, topic: Arc<str>) -> Result<(), Error> {
+        if self.last.replace(message.offset()).is_some_and(|last| last >= message.offset()) {
+            return Err(Error::Disordered { topic: topic.to_string(), partition: message.partition(), offset: message.offset() });
         }
-        if !self.shared.budget.take(Held { records: self.batch.len(), bytes: self.bytes }, patience) {
-            return false;
+        let record = Record::copy_of(message, topic);
+        self.bytes += record.cost();
+        self.batch.push(record);
+        Ok(())
+    }
+
+    /// Reads what is fetched, as far as there is room; `true` if there may be more to read now.
+    fn read(&mut self, topic: &Arc<str>, errors: &mut Vec<KafkaError>) -> Result<bool, Error> {
+        let Some(queue) = self.queue.take() else { return Ok(false) };
+        let mut is_empty = false;
+        self.hand_over();
+        for _ in 0..BATCHES {
+            if is_empty || !self.shared.budget.has_room() {
+                break;
+            }
+            while self.batch.len() < BATCH && self.bytes < BATCH_BYTES {
+                match queue.poll(Duration::ZERO) {
+                    Some(Ok(message)) => self.accept(&message, topic.clone())?,
+                    Some(Err(error)) => errors.push(error),
+                    None => {
+                        is_empty = true;
+                        break;
+                    }
+                }
+            }
+            self.hand_over();
         }
-        self.bytes = 0;
-        // The channel has a place for every record of the budget, and closes only when the task was asked to stop.
-        self.records.try_send(std::mem::take(&mut self.batch)).ok();
-        true
+        self.queue = Some(queue);
+        Ok(!is_empty && self.shared.budget.has_room())
+    }
+
+    /// Hands the batch to the partition's task.
+    fn hand_over(&mut self) {
+        if !self.batch.is_empty() {
+            self.shared.budget.take(Held { records: self.batch.len(), bytes: std::mem::take(&mut self.bytes) });
+            // The channel has a place for every record of the budget, and closes only when the task was asked to stop.
+            self.records.try_send(std::mem::take(&mut self.batch)).ok();
+        }
     }
 }
 
@@ -284,8 +300,8 @@ impl Context {
     fn begin(&self, topic: &str, number: i32) {
         let Some(route) = self.setup.forward.routes.get(topic) else { return };
         let topic: Arc<str> = topic.into();
-        let (records, batches) = mpsc::channel(self.setup.forward.in_flight + 1);
-        let (shared, stop) = (Arc::new(Shared::new(&self.setup.forward)), CancellationToken::new());
+        let (records, batches) = mpsc::channel(self.setup.forward.in_flight + BATCH);
+        let (shared, stop) = (Arc::new(Shared::new(&self.setup.forward, self.bell.clone())), CancellationToken::new());
         let (setup, route) = (self.setup.clone(), Arc::new(route.clone()));
         let guard = self.runtime.enter();
         let work = Partition::start(setup, topic.clone(), number, route, batches, shared.clone(), stop.clone());
@@ -293,7 +309,7 @@ impl Context {
         drop(guard);
         info!(%topic, partition = number, "serving");
         self.setup.board.partition(&topic, number, |_| {});
-        let served = Served { records, shared, stop, task, batch: Vec::new(), bytes: 0, flow: Flow::Running, stored: None };
+        let served = Served { queue: None, records, shared, stop, task, batch: Vec::new(), bytes: 0, last: None, stored: None };
         self.table().entry(topic).or_default().insert(number, served);
     }
 
@@ -377,14 +393,8 @@ impl ConsumerContext for Context {
         }
     }
 
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let Rebalance::Assign(list) = rebalance else { return };
-        // librdkafka remembers a pause beyond the assignment.
-        if list.count() > 0
-            && let Err(error) = consumer.resume(list)
-        {
-            warn!(error = %chain(&error), "assigned partitions could not be resumed");
-        }
         if list.count() > 0 {
             self.setup.board.settled(Trouble::Topics);
         }

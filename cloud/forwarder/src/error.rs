@@ -31,6 +31,16 @@ pub enum Error {
     /// Kafka ended the consumer for good.
     #[error("Kafka refuses this consumer for good")]
     KafkaFatal(#[source] rdkafka::error::KafkaError),
+    /// librdkafka broke its own promise; starting again restores it.
+    #[error("{topic}/{partition}: the record at {offset} came after later ones; starting again from the last commit")]
+    Disordered {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The record's offset.
+        offset: i64,
+    },
     /// An address cannot be listened on.
     #[error("{key}: {address} cannot be listened on")]
     Listen {
@@ -51,8 +61,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// `true` if starting again may help without a change of the config.
+    /// `true` if starting again may help without a change of the config. A forwarder that was shut out must not come back by itself: it
+    /// would shut the other one out in turn.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::KafkaFatal(_) | Self::Fenced { .. } | Self::Thread(_) | Self::Panicked | Self::Listen { .. })
+        matches!(self, Self::KafkaFatal(_) | Self::Disordered { .. } | Self::Thread(_) | Self::Panicked | Self::Listen { .. })
     }
 }

@@ -34,7 +34,8 @@ pub(crate) struct Work {
 #[derive(Default)]
 struct Pause {
     until: Option<Instant>,
-    next: Duration,
+    length: Duration,
+    reason: String,
 }
 
 /// The answer to a publish.
@@ -67,10 +68,19 @@ impl Work {
         let mut lookups: FuturesUnordered<Lookup> = FuturesUnordered::new();
         let (mut outcomes, mut arrived) = (Vec::new(), Vec::new());
         let mut deadline: Option<tokio::time::Instant> = None;
+        let mut last_turn = Instant::now();
         let left = loop {
             let now = Instant::now();
-            if self.window.expire(now) > 0 {
-                Counters::add(&lane.board.counters.retries, 1);
+            // Another forwarder may have taken over meanwhile, and the stream may have forgotten the ids of what it did: look before going on.
+            if now.duration_since(std::mem::replace(&mut last_turn, now)) > lane.ack_timeout {
+                break Left::Broken("this process stood still; looking again at what the stream holds".into());
+            }
+            if self.pause.is_at_its_longest(now) {
+                break Left::Broken(std::mem::take(&mut self.pause.reason));
+            }
+            let expired = self.window.expire(now);
+            if expired > 0 {
+                Counters::add(&lane.board.counters.retries, expired);
                 let complaint = link.take_complaint().map_or(String::new(), |text| format!("; the server says: {text}"));
                 lane.waiting(format!("JetStream has not answered within {:?}{complaint}", lane.ack_timeout));
             }
@@ -84,7 +94,7 @@ impl Work {
                 break left;
             }
             lane.report(&mut outcomes).await;
-            let wake = [self.window.next_expiry(), self.pause.until].into_iter().flatten().min();
+            let wake = [self.window.next_expiry(), self.pause.until].into_iter().flatten().fold(now + lane.ack_timeout / 2, Instant::min);
             tokio::select! {
                 biased;
                 () = lane.stop.cancelled(), if deadline.is_none() => deadline = Some(Lane::deadline()),
@@ -103,7 +113,7 @@ impl Work {
                     }
                     arrived.drain(..).flatten().for_each(|outgoing| self.window.push(outgoing));
                 }
-                () = sleep_until(wake), if wake.is_some() => {}
+                () = tokio::time::sleep_until(wake.into()) => {}
             }
         };
         self.window.connection_lost();
@@ -144,11 +154,11 @@ impl Work {
         Ok(())
     }
 
-    fn answered(&mut self, lane: &Lane, token: u64, message: &Message, outcomes: &mut Vec<Outcome>) {
+    fn answered(&mut self, lane: &mut Lane, token: u64, message: &Message, outcomes: &mut Vec<Outcome>) {
         let Ok(offset) = i64::try_from(token) else { return };
         if message.status == Some(StatusCode::NO_RESPONDERS) {
-            let stream = &lane.route.stream.name;
-            return self.refused(lane, offset, format!("no stream takes the message: is JetStream up, and the stream {stream} there?"));
+            let reason = format!("no stream takes the message: is JetStream up, and the stream {} there?", lane.route.stream.name);
+            return self.refused(lane, offset, reason);
         }
         let ack: Ack = match serde_json::from_slice(&message.payload) {
             Ok(ack) => ack,
@@ -172,7 +182,7 @@ impl Work {
         }
     }
 
-    fn looked_up(&mut self, lane: &Lane, offset: i64, id: &str, told: Result<Option<String>, String>, outcomes: &mut Vec<Outcome>) {
+    fn looked_up(&mut self, lane: &mut Lane, offset: i64, id: &str, told: Result<Option<String>, String>, outcomes: &mut Vec<Outcome>) {
         match told {
             Ok(Some(last)) if stream::covers(&last, id) => {
                 debug!(id, last, "stands in the stream already");
@@ -187,29 +197,35 @@ impl Work {
         }
     }
 
-    fn refused(&mut self, lane: &Lane, offset: i64, reason: String) {
+    fn refused(&mut self, lane: &mut Lane, offset: i64, reason: String) {
         self.window.refused(offset);
         self.hold(lane, reason);
     }
 
-    fn hold(&mut self, lane: &Lane, reason: String) {
+    fn hold(&mut self, lane: &mut Lane, reason: String) {
         Counters::add(&lane.board.counters.retries, 1);
         if self.pause.until.is_none() {
-            self.pause.begin(Instant::now());
+            self.pause.begin(Instant::now(), reason.clone());
         }
         lane.waiting(reason);
     }
 
-    fn recovered(&mut self, lane: &Lane) {
-        self.pause.next = Duration::ZERO;
+    fn recovered(&mut self, lane: &mut Lane) {
+        self.pause.length = Duration::ZERO;
         lane.up();
     }
 }
 
 impl Pause {
-    fn begin(&mut self, now: Instant) {
-        self.next = (self.next * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        self.until = Some(now + self.next);
+    fn begin(&mut self, now: Instant, reason: String) {
+        self.length = (self.length * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        self.until = Some(now + self.length);
+        self.reason = reason;
+    }
+
+    /// After the longest pause it is time for another server, and for another look at the stream.
+    fn is_at_its_longest(&self, now: Instant) -> bool {
+        self.length == LONGEST_PAUSE && self.until.is_some_and(|until| now >= until)
     }
 
     fn is_over(&mut self, now: Instant) -> bool {
@@ -218,11 +234,5 @@ impl Pause {
         }
         self.until = None;
         true
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    if let Some(at) = at {
-        tokio::time::sleep_until(at.into()).await;
     }
 }

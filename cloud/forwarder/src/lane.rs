@@ -19,7 +19,9 @@ use crate::status::{Board, LaneName, State};
 use crate::{jetstream as acknowledged, plain, stream};
 
 /// Between two tries to connect.
-const RECONNECT: Duration = Duration::from_millis(250);
+const RECONNECT: Duration = Duration::from_millis(200);
+/// A reason that changes while a lane waits is logged at this pace; the status page has it at once.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
 /// How long a stopping lane waits for answers that are under way.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -47,6 +49,16 @@ pub(crate) struct Lane {
     pub(crate) outcomes: mpsc::Sender<Vec<Outcome>>,
     /// From then on nothing new is published; answers under way are awaited for a moment.
     pub(crate) stop: CancellationToken,
+    pub(crate) memory: Memory,
+}
+
+/// What a lane remembers of its connections.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Connections that failed or broke: the next one goes to the next server.
+    failures: usize,
+    /// When the log was told that NATS is waited for; `None` when it was told that all is well, or nothing yet.
+    told: Option<Instant>,
 }
 
 /// Why a connection was left.
@@ -65,7 +77,7 @@ impl Lane {
             let mut work = acknowledged::Work::new(&self);
             while let Some(mut link) = self.connect().await {
                 match work.run(&mut self, &mut link).await {
-                    Left::Broken(reason) => self.lost(reason),
+                    Left::Broken(reason) => self.failed(reason).await,
                     Left::Stopped => break,
                 }
             }
@@ -73,7 +85,7 @@ impl Lane {
             let mut work = plain::Work::new(&self);
             while let Some(mut link) = self.connect().await {
                 match work.run(&mut self, &mut link).await {
-                    Left::Broken(reason) => self.lost(reason),
+                    Left::Broken(reason) => self.failed(reason).await,
                     Left::Stopped => break,
                 }
             }
@@ -84,8 +96,8 @@ impl Lane {
     /// A connection, and the stream behind it; `None` when stopped.
     async fn connect(&mut self) -> Option<Link> {
         let name = format!("openfactory-forwarder {}/{}", self.name.topic, self.name.partition);
-        for attempt in 0_usize.. {
-            let url = &self.cluster.urls[attempt % self.cluster.urls.len()];
+        while !self.stop.is_cancelled() {
+            let url = &self.cluster.urls[self.memory.failures % self.cluster.urls.len()];
             let made = async {
                 let link = Link::connect(url, &self.cluster, &name).await?;
                 if self.route.jetstream {
@@ -102,30 +114,36 @@ impl Lane {
                     self.up();
                     return Some(link);
                 }
-                Err(reason) => self.waiting(reason),
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => return None,
-                () = tokio::time::sleep(RECONNECT) => {}
+                Err(reason) => self.failed(reason).await,
             }
         }
         None
     }
 
-    pub(crate) fn up(&self) {
-        if self.board.lane(&self.name, State::Up) {
-            info!(cluster = %self.name.cluster, topic = %self.name.topic, partition = self.name.partition, "forwarding");
+    /// Waits a moment after a connection that could not be made or broke.
+    async fn failed(&mut self, reason: String) {
+        self.memory.failures += 1;
+        self.waiting(reason);
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(RECONNECT) => {}
         }
     }
 
-    pub(crate) fn waiting(&self, reason: String) {
-        if self.board.lane(&self.name, State::Waiting(reason.clone())) {
+    /// The cluster takes messages.
+    pub(crate) fn up(&mut self) {
+        if self.board.lane(&self.name, State::Up) && self.memory.told.take().is_some() {
+            info!(cluster = %self.name.cluster, topic = %self.name.topic, partition = self.name.partition, "forwarding again");
+        }
+    }
+
+    /// The cluster does not take messages, and why.
+    pub(crate) fn waiting(&mut self, reason: String) {
+        let is_news = self.board.lane(&self.name, State::Waiting(reason.clone()));
+        if is_news && self.memory.told.is_none_or(|told| told.elapsed() > TELL_AGAIN) {
+            self.memory.told = Some(Instant::now());
             warn!(cluster = %self.name.cluster, topic = %self.name.topic, partition = self.name.partition, %reason, "NATS is waited for");
         }
-    }
-
-    fn lost(&self, reason: String) {
-        self.waiting(reason);
     }
 
     /// Hands outcomes to the partition; emptied. When the partition is gone nobody needs them.

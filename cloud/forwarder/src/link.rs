@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::client::{PublishError, PublishErrorKind};
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Subscriber};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ReconnectToServer, Subscriber};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 
@@ -118,7 +118,11 @@ async fn options(cluster: &Cluster, name: &str, complaint: Arc<Mutex<Option<Stri
         .subscription_capacity(ANSWERS)
         .ignore_discovered_servers()
         .max_reconnects(1)
-        .reconnect_delay_callback(|_| Duration::ZERO)
+        .reconnect_to_server_callback(|servers, _| async move {
+            // Our own first connect is left to the library. Later there is only nowhere to go, and this way it goes there silently.
+            let nowhere = servers.into_iter().find(|server| server.addr.as_url_str() == NOWHERE);
+            nowhere.map(|server| ReconnectToServer { addr: server.addr, delay: Some(Duration::ZERO) })
+        })
         .event_callback(move |event| {
             let complaint = complaint.clone();
             async move {

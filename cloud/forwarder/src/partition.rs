@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use asset_stream::Timestamp;
 use futures::StreamExt;
@@ -14,10 +14,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::budget::{Budget, Held};
+use crate::budget::{Bell, Budget, Held};
 use crate::config::{Cluster, Forward, Route};
+use crate::consumer::BATCH;
 use crate::dead_letters::DeadLetters;
-use crate::lane::{Lane, Outcome};
+use crate::lane::{Lane, Memory, Outcome};
 use crate::link::chain;
 use crate::message::{self, Outgoing};
 use crate::prefix::Prefix;
@@ -30,6 +31,8 @@ use crate::status::{Board, Counters, LaneName};
 const REMEMBERED: usize = 50_000;
 /// Between two tries to write a dead letter.
 const RETRY: Duration = Duration::from_millis(500);
+/// Dead letters are logged at this pace; each of them says why in its headers.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// How long a stopping partition waits for dead letters under way.
 const LAST_BURIALS: Duration = Duration::from_secs(1);
 
@@ -52,11 +55,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(forward: &Forward) -> Self {
+    pub(crate) fn new(forward: &Forward, bell: Arc<Bell>) -> Self {
         let bytes = usize::try_from(forward.in_flight_bytes).unwrap_or(usize::MAX);
         Self {
             position: AtomicI64::new(-1),
-            budget: Budget::new(Held { records: forward.in_flight, bytes }),
+            budget: Budget::new(Held { records: forward.in_flight, bytes }, bell),
             ended: AtomicBool::new(false),
         }
     }
@@ -87,6 +90,9 @@ pub(crate) struct Partition {
     /// By the cluster's index on the ring.
     lanes: Vec<mpsc::Sender<Vec<Outgoing>>>,
     burials: FuturesUnordered<Burial>,
+    /// When the log was told of a dead letter, and how many it was not told of since.
+    told: Option<Instant>,
+    untold: u64,
 }
 
 impl Partition {
@@ -101,7 +107,7 @@ impl Partition {
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
         // Every record of the budget fits into these channels, so neither side ever waits for the other in a circle.
-        let capacity = setup.forward.in_flight + 1;
+        let capacity = setup.forward.in_flight + BATCH;
         let (outcomes, done) = mpsc::channel(capacity);
         let (mut lanes, mut tasks) = (Vec::new(), JoinSet::new());
         for name in setup.ring.clusters() {
@@ -117,6 +123,7 @@ impl Partition {
                 input,
                 outcomes: outcomes.clone(),
                 stop: stop.clone(),
+                memory: Memory::default(),
             };
             tasks.spawn(lane.run());
         }
@@ -130,6 +137,8 @@ impl Partition {
             costs: HashMap::new(),
             lanes,
             burials: FuturesUnordered::new(),
+            told: None,
+            untold: 0,
         };
         partition.run(records, done, tasks, stop)
     }
@@ -228,7 +237,13 @@ impl Partition {
     /// Puts a record among the dead letters; it is done when Kafka holds it there.
     fn bury(&mut self, record: Arc<Record>, reason: String) {
         let topic = self.route.dead_letter_topic.as_ref().unwrap_or(&self.setup.forward.dead_letter_topic).clone();
-        warn!(topic = %self.topic, partition = record.partition, offset = record.offset, %reason, dead_letters = %topic, "not forwarded");
+        if self.told.is_none_or(|told| told.elapsed() > TELL_AGAIN) {
+            let (partition, offset, others) = (record.partition, record.offset, std::mem::take(&mut self.untold));
+            warn!(topic = %self.topic, partition, offset, %reason, others, dead_letters = %topic, "a record cannot be forwarded");
+            self.told = Some(Instant::now());
+        } else {
+            self.untold += 1;
+        }
         let letters = self.setup.dead_letters.clone();
         self.burials.push(Box::pin(async move {
             while let Err(error) = letters.write(&topic, &record, &reason).await {

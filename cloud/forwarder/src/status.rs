@@ -1,7 +1,6 @@
 //! How the forwarder is doing: one set of counters behind the status page, the metrics and the log.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -112,7 +111,7 @@ pub struct PartitionStatus {
     pub lag: Option<u64>,
     /// Records on their way.
     pub in_flight: usize,
-    /// `true` while NATS is so far behind that reading stands still.
+    /// `true` while the partition's budget is full, so that it is not read: NATS is behind or away.
     pub paused: bool,
 }
 
@@ -230,10 +229,9 @@ impl Status {
     pub fn metrics(&self) -> String {
         let mut text = String::new();
         let mut metric = |name: &str, kind: &str, help: &str, samples: Vec<(String, u64)>| {
-            // Writing into a String cannot fail.
-            let _ = writeln!(text, "# HELP openfactory_forwarder_{name} {help}\n# TYPE openfactory_forwarder_{name} {kind}");
+            text += &format!("# HELP openfactory_forwarder_{name} {help}\n# TYPE openfactory_forwarder_{name} {kind}\n");
             for (labels, value) in samples {
-                let _ = writeln!(text, "openfactory_forwarder_{name}{labels} {value}");
+                text += &format!("openfactory_forwarder_{name}{labels} {value}\n");
             }
         };
         let one = |value: u64| vec![(String::new(), value)];
@@ -261,7 +259,7 @@ impl Status {
             self.forwarded, self.duplicates, self.dead_letters, self.lag
         );
         if !self.reasons.is_empty() {
-            let _ = write!(line, "; waiting: {}", self.reasons.join("; "));
+            line += &format!("; waiting: {}", self.reasons.join("; "));
         }
         line
     }

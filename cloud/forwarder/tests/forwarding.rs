@@ -254,7 +254,8 @@ async fn a_long_outage_pauses_partitions_and_keeps_the_place_in_the_group() {
     tokio::time::sleep(Duration::from_secs(8)).await;
     let status = handle.status();
     assert!(handle.progress() > turns + 50, "the Kafka thread stands still");
-    assert!(status.in_flight <= 500 && status.partitions.len() == 1, "{status:?}");
+    // The limit, passed by one batch at most.
+    assert!(status.in_flight < 500 + 256 && status.partitions.len() == 1, "{status:?}");
     nats.restart();
     wait_until("all are done", async || handle.status(), |s| s.forwarded + s.duplicates == 5_001 && s.lag == 0).await;
     assert_eq!(harm(&nats.stream(STREAM).await, edge.written()), Vec::<String>::new());
@@ -312,7 +313,7 @@ async fn a_stream_that_is_missing_is_waited_for_and_said() {
     context.create_stream(stream()).await.expect("created");
     wait_until("all are forwarded", async || handle.status(), |s| s.forwarded == 100).await;
 
-    // Deleted while at work: no stream takes the messages.
+    // Deleted while at work: no stream takes the messages, and none is made.
     context.delete_stream(STREAM).await.expect("deleted");
     for _ in 0..100 {
         edge.write("ASSET-0", "temp");
@@ -373,4 +374,41 @@ async fn three_servers_that_lose_their_leader_again_and_again_keep_the_order() {
     wait_until("all are done", async || handle.status(), |s| s.forwarded + s.duplicates == written && s.lag == 0).await;
     assert_eq!(harm(&three[0].stream(STREAM).await, edge.written()), Vec::<String>::new());
     assert!(forwarder.stop(GRACE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_deleted_at_work_is_made_again() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("deleted"));
+    make_topic(&kafka, &topic, 1).await;
+    let mut edge = Edge::new(&kafka, &topic);
+    let forwarder = Forwarder::start(config(&kafka, &topic, route(), &[("C1", &nats)])).expect("a good config");
+    let handle = forwarder.handle();
+    edge.write("ASSET-0", "temp");
+    wait_until("it works", async || handle.status(), |s| s.forwarded == 1).await;
+    async_nats::jetstream::new(nats.client().await).delete_stream(STREAM).await.expect("deleted");
+    edge.write("ASSET-0", "temp");
+    wait_until("it works again", async || handle.status(), |s| s.forwarded == 2).await;
+    assert_eq!(nats.count(STREAM).await, 1);
+    assert!(forwarder.stop(GRACE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_forwarders_with_one_name_the_older_is_shut_out_and_says_why() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("fenced"));
+    make_topic(&kafka, &topic, 1).await;
+    let mut edge = Edge::new(&kafka, &topic);
+    edge.write("ASSET-0", "temp");
+    let mut older = Forwarder::start(config(&kafka, &topic, route(), &[("C1", &nats)])).expect("a good config");
+    let handle = older.handle();
+    wait_until("the older is at work", async || handle.status(), |s| s.forwarded == 1).await;
+    let younger = Forwarder::start(config(&kafka, &topic, route(), &[("C1", &nats)])).expect("a good config");
+    let ended = tokio::time::timeout(LONG, older.ended()).await.expect("in time").expect_err("shut out");
+    assert!(!ended.is_transient() && ended.to_string().contains("forwarder-1"), "{ended}");
+    edge.write("ASSET-0", "temp");
+    let handle = younger.handle();
+    wait_until("the younger is at work", async || handle.status(), |s| s.forwarded == 1 && s.lag == 0).await;
+    assert_eq!(harm(&nats.stream(STREAM).await, edge.written()), Vec::<String>::new());
+    assert!(younger.stop(GRACE).await);
 }

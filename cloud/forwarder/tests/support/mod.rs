@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeMap;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,6 +23,10 @@ pub(crate) const LONG: Duration = Duration::from_secs(90);
 /// Where Kafka and the NATS server's program are; `None`, with the reason printed, when the environment does not say.
 pub(crate) fn servers() -> Option<(String, PathBuf)> {
     service::tls::install_ring();
+    if std::env::var_os("RUST_LOG").is_some() {
+        // Set up by another test of this process already.
+        service::logging::init(None).ok();
+    }
     let get = |name: &str| {
         let value = std::env::var(name).ok();
         if value.is_none() {
@@ -121,21 +125,13 @@ impl Nats {
     }
 
     fn told_port(&self) -> u16 {
-        self.told("nats")
-    }
-
-    fn told_cluster_port(&self) -> u16 {
-        self.told("cluster")
-    }
-
-    fn told(&self, kind: &str) -> u16 {
         let pid = self.child.as_ref().expect("running").id();
         let deadline = Instant::now() + LONG;
         loop {
             let files = std::fs::read_dir(self.folder.path()).expect("temp folder").flatten();
             let told = files.filter(|file| file.file_name().to_string_lossy().ends_with(&format!("_{pid}.ports"))).find_map(|file| {
                 let json: serde_json::Value = serde_json::from_slice(&std::fs::read(file.path()).ok()?).ok()?;
-                json[kind][0].as_str()?.rsplit(':').next()?.parse().ok()
+                json["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
             });
             if let Some(port) = told {
                 return port;
@@ -305,26 +301,16 @@ impl Edge {
 
 /// Three servers that form a cluster.
 pub(crate) fn three(program: &Path) -> [Nats; 3] {
-    let config = |n: usize, route: Option<u16>| {
-        let routes = route.map_or(String::new(), |port| format!("routes: [\"nats-route://127.0.0.1:{port}\"]"));
-        format!("server_name: n{n}\ncluster {{ name: three, listen: \"127.0.0.1:-1\", {routes} }}\n")
-    };
-    let first = Nats::start_with(program, &config(1, None));
-    let port = first.told_cluster_port();
-    let others = [2, 3].map(|n| Nats::start_with(program, &config(n, Some(port))));
-    let [second, third] = others;
-    let mut three = [first, second, third];
-    // A server that comes back has to be found where it was.
-    let ports = [0, 1, 2].map(|n| three[n].told_cluster_port());
-    for (n, nats) in three.iter_mut().enumerate() {
-        let routes: Vec<String> = ports.iter().map(|port| format!("\"nats-route://127.0.0.1:{port}\"")).collect();
-        let text = format!(
-            "server_name: n{}\ncluster {{ name: three, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
-            n + 1,
-            ports[n],
-            routes.join(", ")
-        );
-        std::fs::write(nats.folder.path().join("nats.conf"), text).expect("temp file");
-    }
-    three
+    // They have to know each other's ports before the first starts; held until then, so that they are three different free ones.
+    let held = [0, 1, 2].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let ports = held.map(|listener| listener.local_addr().expect("bound").port());
+    let routes = ports.map(|port| format!("\"nats-route://127.0.0.1:{port}\"")).join(", ");
+    let mut n = 0;
+    ports.map(|port| {
+        n += 1;
+        Nats::start_with(
+            program,
+            &format!("server_name: n{n}\ncluster {{ name: three, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}\n"),
+        )
+    })
 }
