@@ -10,8 +10,8 @@ use system_tests::wait;
 
 use crate::watch::{Counters, Watch};
 
-/// Lines besides the rows: title, header, two lines of counters, and the one on which the cursor rests.
-const FRAME: usize = 5;
+/// Lines besides rows and counters: title, header, and the one on which the cursor rests.
+const FRAME: usize = 3;
 
 /// The terminal while the demo owns it.
 pub(crate) struct Screen {
@@ -61,13 +61,14 @@ impl Drop for Screen {
 }
 
 fn lines(watch: &Watch, width: u16, height: u16) -> Vec<String> {
-    let place = usize::from(height).saturating_sub(FRAME);
+    let counters = counters(watch, width);
+    let place = usize::from(height).saturating_sub(FRAME + counters.len());
     let hidden = watch.rows.len().saturating_sub(place);
     let now = wait::now();
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     table.set_header(["Asset", "Data item", "Value", "Quality", "Age"]);
-    for ((asset, item), row) in watch.rows.iter().take(place) {
+    for ((_, asset, item), row) in watch.rows.iter().take(place) {
         // Long texts, e.g. a method's description, must not break the table.
         let value: String = row.value.chars().take(40).collect();
         let age = (now - row.observed).max(0);
@@ -78,11 +79,26 @@ fn lines(watch: &Watch, width: u16, height: u16) -> Vec<String> {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let mut lines = vec!["OpenFactory: values as they arrive from NATS. Ctrl-C ends.".to_owned()];
+    let more = if hidden > 0 { format!("  ({hidden} more do not fit)") } else { String::new() };
+    let mut lines = vec![format!("OpenFactory: values as they arrive from NATS. Ctrl-C ends.{more}")];
     lines.extend(table.lines());
+    lines.extend(counters);
+    lines
+}
+
+/// What stands below the table, in lines that fit.
+fn counters(watch: &Watch, width: u16) -> Vec<String> {
     let Counters { accepted, durable, mirrored, forwarded, backlog } = &watch.counters;
-    let more = if hidden > 0 { format!("{hidden} more do not fit   ") } else { String::new() };
-    lines.push(format!("accepted {accepted}   durable {durable}   mirrored {mirrored}   forwarded {forwarded}   backlog {backlog}"));
-    lines.push(format!("{more}{}", watch.latency_text()));
+    let mut lines = vec![String::new()];
+    for (name, count) in
+        [("accepted", accepted), ("durable", durable), ("mirrored", mirrored), ("forwarded", forwarded), ("backlog", backlog)]
+    {
+        let part = format!("{name} {count}   ");
+        match lines.last_mut() {
+            Some(line) if line.len() + part.len() <= usize::from(width) => line.push_str(&part),
+            _ => lines.push(part),
+        }
+    }
+    lines.push(watch.latency_text());
     lines
 }

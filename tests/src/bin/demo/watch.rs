@@ -10,6 +10,13 @@ use system_tests::wait;
 /// Latency is told of so long, in milliseconds.
 const WINDOW: i64 = 10_000;
 
+/// Who tells a data item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Origin {
+    Device,
+    Platform,
+}
+
 /// The newest value of a data item.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -32,8 +39,8 @@ pub(crate) struct Counters {
 /// Everything that the table shows.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// By asset and data item.
-    pub(crate) rows: BTreeMap<(String, String), Row>,
+    /// What devices tell, by asset and data item, then the platform's facts about them: a small window shows what moves.
+    pub(crate) rows: BTreeMap<(Origin, String, String), Row>,
     pub(crate) counters: Counters,
     /// Arrival and device timestamp to arrival, of the last messages, in milliseconds.
     latencies: VecDeque<(i64, i64)>,
@@ -110,7 +117,9 @@ impl Watch {
         }
         let value = json["VALUE"].as_str().map_or_else(|| json["VALUE"].to_string(), str::to_owned);
         let quality = attribute("quality").unwrap_or("-").to_owned();
-        self.rows.insert((asset.to_owned(), item.to_owned()), Row { value, quality, observed });
+        let facts = ["avail", "gateway"];
+        let origin = if json["TYPE"] == "OpenFactory" || facts.contains(&item) { Origin::Platform } else { Origin::Device };
+        self.rows.insert((origin, asset.to_owned(), item.to_owned()), Row { value, quality, observed });
     }
 
     fn count(&mut self, plant: &Plant) {
