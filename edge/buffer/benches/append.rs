@@ -54,10 +54,10 @@ fn batches(entries: usize) -> Vec<Vec<Entry>> {
         let at = 1_769_528_223_871 + i as i64 / 100;
         let (seconds, millis) = (at / 1000 % 60, at % 1000);
         let value = format!(
-            r#"{{"ID":"temp{}","VALUE":{}.{:04},"TAG":"Temperature","TYPE":"Samples","attributes":{{"timestamp":"2026-01-27T15:37:{seconds:02}.{millis:03}Z","ingestion_timestamp":"2026-01-27T15:37:{seconds:02}.{:03}Z"}}}}"#,
-            i % 10,
-            20 + noise % 5,
-            noise / 7 % 10_000,
+            r#"{{"ID":"temperature_{:02}","VALUE":{}.{:012},"TAG":"Temperature","TYPE":"Samples","attributes":{{"timestamp":"2026-01-27T15:37:{seconds:02}.{millis:03}Z","ingestion_timestamp":"2026-01-27T15:37:{seconds:02}.{:03}Z"}}}}"#,
+            noise / 11 % 40,
+            20 + noise % 60,
+            noise / 7 % 1_000_000_000_000,
             (millis + 11) % 1000,
         );
         Entry { key: keys[(noise / 3) as usize % KEYS].clone(), timestamp: at, value: value.into_bytes() }
@@ -84,6 +84,21 @@ fn append(dir: &Path, batches: Vec<Vec<Entry>>) -> (Duration, edge_buffer::Stats
     let stats = log.stats();
     log.close().expect("closed");
     (took, stats)
+}
+
+/// How long a start takes with all of that, and how fast one reader reads it.
+fn read(dir: &Path, entries: usize) -> (Duration, f64) {
+    let config = Config { dir: dir.to_owned(), min_free: 0, retain_age: None, ..Config::default() };
+    let started = Instant::now();
+    let log = open(config).expect("the log").log;
+    let opened = started.elapsed();
+    let mut reader = log.reader(0);
+    let started = Instant::now();
+    let mut read = 0;
+    while read < entries {
+        read += reader.next_block(usize::MAX).expect("readable").len();
+    }
+    (opened, entries as f64 / started.elapsed().as_secs_f64())
 }
 
 /// The blocks in the segments of a log, and where the log synced.
@@ -137,10 +152,14 @@ fn main() {
     let (mut ours, mut by_block, mut by_group) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ratios, mut group_ratios) = (Vec::new(), Vec::new());
     let mut facts = None;
+    let (mut reads, mut opens) = (Vec::new(), Vec::new());
     for round in 0..=options.rounds {
         let dir = options.dir.join(format!("edge-buffer-bench-{}-{round}", std::process::id()));
         let (took, stats) = append(&dir, template.clone());
         let blocks = blocks(&dir);
+        let (opened, reading) = read(&dir, options.entries);
+        reads.push(reading);
+        opens.push(opened.as_secs_f64() * 1e3);
         let mut groups: Vec<(u64, Vec<u8>)> = Vec::new();
         for (bytes, synced) in &blocks {
             match groups.last_mut() {
@@ -169,12 +188,13 @@ fn main() {
     let ((low, high), (base_low, base_high)) = (spread(&ours), spread(&by_block));
     let (ours, base, grouped) = (median(&mut ours), median(&mut by_block), median(&mut by_group));
     let (ratio, group_ratio) = (median(&mut ratios), median(&mut group_ratios));
+    let (reading, opened) = (median(&mut reads), median(&mut opens));
     let value = size / options.entries;
     let bytes = stored as f64 / options.entries as f64;
     let sync = stats.sync_total.as_secs_f64() * 1e3 / stats.syncs.max(1) as f64;
     if options.json {
         println!(
-            r#"{{"what":"events accepted -> durable","unit":"events/s","value":{ours:.0},"min":{low:.0},"max":{high:.0},"baseline":{base:.0},"baseline_min":{base_low:.0},"baseline_max":{base_high:.0},"ratio":{ratio:.3},"reach":0.8,"baseline_same_groups":{grouped:.0},"ratio_same_groups":{group_ratio:.3},"rounds":{},"events":{},"event_bytes":{value},"stored_bytes_per_event":{bytes:.1},"blocks":{blocks},"syncs":{groups},"sync_ms":{sync:.3}}}"#,
+            r#"{{"what":"events accepted -> durable","unit":"events/s","value":{ours:.0},"min":{low:.0},"max":{high:.0},"baseline":{base:.0},"baseline_min":{base_low:.0},"baseline_max":{base_high:.0},"ratio":{ratio:.3},"reach":0.8,"baseline_same_groups":{grouped:.0},"ratio_same_groups":{group_ratio:.3},"rounds":{},"events":{},"event_bytes":{value},"stored_bytes_per_event":{bytes:.1},"blocks":{blocks},"syncs":{groups},"sync_ms":{sync:.3},"read":{reading:.0},"open_ms":{opened:.1}}}"#,
             options.rounds, options.entries
         );
     } else {
@@ -182,7 +202,7 @@ fn main() {
             "accepted -> durable: {ours:.0} events/s ({low:.0} to {high:.0}); the same blocks raw, one fdatasync each: {base:.0} ({base_low:.0} to {base_high:.0}); ratio {ratio:.2} (reach 0.80)"
         );
         println!(
-            "in the same {groups} groups: {grouped:.0} events/s, ratio {group_ratio:.2}; {blocks} blocks, {value} bytes an event, {bytes:.1} stored, {sync:.2} ms a commit"
+            "in the same {groups} groups: {grouped:.0} events/s, ratio {group_ratio:.2}; {blocks} blocks, {value} bytes an event, {bytes:.1} stored, {sync:.2} ms a commit; read back at {reading:.0} events/s; opened in {opened:.0} ms"
         );
     }
 }

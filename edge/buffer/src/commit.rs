@@ -104,6 +104,7 @@ impl Committer {
 
     /// Commits until the last job came, and closes the log in order.
     pub(crate) fn run(mut self, jobs: &Receiver<Job>) -> Result<(), Error> {
+        let _ending = Ending(self.shared.clone());
         let mut held = None;
         let mut looked = Instant::now();
         loop {
@@ -131,9 +132,7 @@ impl Committer {
                 Job::End => break,
             }
         }
-        let closed = self.close();
-        *self.shared.meter.health.lock() = Health::Closed;
-        closed
+        self.close()
     }
 
     /// The block and those behind it that are ready too.
@@ -147,6 +146,7 @@ impl Committer {
             }
             Err(_) => {
                 // The thread that compressed it is gone. Its numbers, and all behind, are void.
+                *self.shared.meter.health.lock() = Health::Failing("a thread of the log ended unexpectedly".into());
                 self.make_void(Refusal::Disk("a thread of the log ended unexpectedly".into()));
                 self.refuse(block.waiting);
             }
@@ -240,13 +240,14 @@ impl Committer {
         self.begin_segment(group)
     }
 
-    /// Begins a segment with the front of the group; how many blocks of it, at least one unless the group is empty.
-    ///
-    /// It gets its name only when what it begins with is durable.
+    /// Begins a segment without entries.
     pub(crate) fn begin(&mut self) -> Result<(), Failure> {
         self.begin_segment(&mut []).map(drop)
     }
 
+    /// Begins a segment with the front of the group; how many blocks of it, at least one unless the group is empty.
+    ///
+    /// It gets its name only when what it begins with is durable.
     fn begin_segment(&mut self, group: &mut [Ready]) -> Result<usize, Failure> {
         let shared = self.shared.clone();
         let first = shared.durable() + 1;
@@ -390,6 +391,16 @@ impl Committer {
         let path = self.shared.path(active.first);
         active.file.write_at(bytes, active.offset).map_err(Error::io("write", &path))?;
         active.file.sync_data().map_err(Error::io("sync", &path))
+    }
+}
+
+/// However the commit thread ends, nobody may go on handing entries to it.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        *self.0.meter.health.lock() = Health::Closed;
+        self.0.queue.close();
     }
 }
 

@@ -81,8 +81,12 @@ impl Config {
         if self.block_events == 0 || self.block_events > Self::MAX_BLOCK_EVENTS {
             return bad("block_events", format!("is {}; must lie between 1 and {}", self.block_events, Self::MAX_BLOCK_EVENTS));
         }
-        if self.block_bytes == 0 || self.block_bytes as u64 > self.segment_bytes / 4 {
-            return bad("block_bytes", format!("is {}; must be above 0 and at most a quarter of segment_bytes", self.block_bytes));
+        if self.block_bytes == 0 || self.block_bytes > self.max_entry_bytes() {
+            let most = self.max_entry_bytes();
+            return bad(
+                "block_bytes",
+                format!("is {}; must lie between 1 and {most} (a quarter of segment_bytes, 16 MiB at most)", self.block_bytes),
+            );
         }
         if self.queue_bytes == 0 {
             return bad("queue_bytes", "is 0; nothing could ever be appended".into());

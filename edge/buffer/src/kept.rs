@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::checkpoint::{Cursors, decode_cursors, encode_cursors};
 use crate::format::MAX_SAID;
@@ -20,11 +21,19 @@ pub(crate) struct Kept<T> {
     epoch: u64,
     writer: Locked<Slots>,
     value: Locked<T>,
+    /// Bytes on disk: asked while somebody writes, who must not be waited for.
+    bytes: AtomicU64,
 }
 
 impl<T: Clone> Kept<T> {
     pub(crate) fn new(epoch: u64, slots: Slots, value: T) -> Self {
-        Self { epoch, writer: Locked::new(slots), value: Locked::new(value) }
+        Self { epoch, bytes: AtomicU64::new(slots.bytes()), writer: Locked::new(slots), value: Locked::new(value) }
+    }
+
+    fn write(&self, writer: &mut Slots, body: &[u8]) -> Result<(), Error> {
+        let written = writer.write(self.epoch, body);
+        self.bytes.store(writer.bytes(), Ordering::Relaxed);
+        written
     }
 
     /// The value as it is.
@@ -39,7 +48,7 @@ impl<T: Clone> Kept<T> {
 
     /// Bytes on disk, about.
     pub(crate) fn bytes(&self) -> u64 {
-        self.writer.lock().bytes()
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -51,12 +60,12 @@ impl Kept<Ledger> {
         let result = change(&mut ledger);
         let mut body = Vec::new();
         ledger.encode(&mut body);
-        if let Err(error) = writer.write(self.epoch, &body) {
+        if let Err(error) = self.write(&mut writer, &body) {
             // On a full disk the short form still finds room in what was reserved: better to say less than to say nothing.
             ledger = ledger.summed_up();
             body.clear();
             ledger.encode(&mut body);
-            if writer.write(self.epoch, &body).is_err() {
+            if self.write(&mut writer, &body).is_err() {
                 return Err(error);
             }
         }
@@ -95,14 +104,15 @@ impl Kept<KeptCursors> {
         let mut next = self.get();
         next.cursors.insert(name.to_owned(), cursor);
         next.durable = durable();
-        writer.write(self.epoch, &next.encode())?;
+        self.write(&mut writer, &next.encode())?;
         *self.value.lock() = next;
         Ok(())
     }
 
     /// Writes the cursors again as they were found: what was read at a start may not be on the disk, if a sync failed before.
     pub(crate) fn refresh(&self) -> Result<(), Error> {
-        self.writer.lock().write(self.epoch, &self.get().encode())
+        let mut writer = self.writer.lock();
+        self.write(&mut writer, &self.get().encode())
     }
 }
 

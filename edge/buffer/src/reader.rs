@@ -150,7 +150,10 @@ impl Reader {
         let mut place = match self.place.take().filter(|place| place.segment == segment.id) {
             Some(place) => place,
             None => match self.shared.storage.open(&path) {
-                Ok(file) => Place { segment: segment.id, file, offset: 0 },
+                Ok(file) => {
+                    let offset = seek(file.as_ref(), identity, expected).map_err(Error::io("read", &path))?;
+                    Place { segment: segment.id, file, offset }
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     // Dropped under our eyes? Then the list says so by now.
                     if self.shared.segments.lock().find(expected).is_none_or(|(now, _)| now.id != segment.id) {
@@ -276,7 +279,7 @@ impl Reader {
         let end = next.unwrap_or(durable + 1);
         let mut window = Window::new(place.file.as_ref()).map_err(Error::io("read", &path))?;
         let from = place.offset;
-        if from == 0 && next.is_some() && window.next_frame(0, identity).is_none() {
+        if next.is_some() && window.next_frame(0, identity).is_none() {
             self.shared.put_aside(segment)?;
             return Ok(None);
         }
@@ -293,7 +296,9 @@ impl Reader {
         };
         let (last, bytes) = match &found {
             Some(header) => (header.first - 1, (from, header.offset)),
-            None => (end - 1, (from, harmed.map_or(from, |header| header.end().min(window.len())))),
+            // What stands behind the end of the newest segment may just be being written.
+            None if next.is_none() => (end - 1, (from, harmed.map_or(from, |header| header.end().min(window.len())))),
+            None => (end - 1, (from, window.last_written(from).map_or(from, |last| last + 1))),
         };
         if let Some(header) = &found {
             place.offset = header.offset;
@@ -310,4 +315,14 @@ impl Reader {
         self.shared.report(&Missing { segment: segment.first, next, first: expected, last, bytes, why })?;
         Ok(Some((expected, last)))
     }
+}
+
+/// Walks over headers to the first frame that may hold `expected`; stops before one that cannot be read.
+fn seek(file: &dyn File, identity: Identity, expected: u64) -> io::Result<u64> {
+    let mut window = Window::small(file)?;
+    let mut at = 0;
+    while let Some(header) = window.header(at, identity).filter(|header| header.last < expected) {
+        at = header.end();
+    }
+    Ok(at)
 }

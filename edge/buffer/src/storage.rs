@@ -73,11 +73,16 @@ impl Storage for Disk {
         if dir.is_dir() {
             return Ok(());
         }
-        fs::create_dir_all(dir)?;
-        match dir.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => self.sync_dir(Path::new(".")),
-            Some(parent) => self.sync_dir(parent),
-            None => Ok(()),
+        let above = match dir.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => return Ok(()),
+        };
+        // Each name on the way must be durable, or a power cut takes all that is below it.
+        self.create_dir(above)?;
+        match fs::create_dir(dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => return Err(e),
+            _ => self.sync_dir(above),
         }
     }
 

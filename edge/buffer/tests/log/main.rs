@@ -5,6 +5,7 @@ mod attack;
 mod basics;
 mod damage;
 mod golden;
+mod kill;
 mod limits;
 mod model;
 mod sim;
