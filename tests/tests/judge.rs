@@ -351,3 +351,25 @@ fn records_of_other_writers_are_compared_by_their_place() {
     run.jetstream.extend([served(100), served(100)]);
     finds(run, [1, 1, 0, 0, 0]);
 }
+
+#[test]
+fn a_journal_of_runs_means_every_value_of_them() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("journal");
+    // Value 0, then 1 to 4, as the records of tag t0 have them; t1 value by value.
+    let mut text = format!("{ASSET}\tt0\t0\t0\t{START}\t{START}\n{ASSET}\tt0\t1\t4\t{START}\t{}\n", START + 8);
+    for value in 0..5 {
+        text.push_str(&format!("{ASSET}\tt1\t{value}\t{}\n", START + 2 * value + 1));
+    }
+    std::fs::write(&file, text)?;
+    assert_eq!(Journal::read(&[&file])?.said(), 10);
+    let judged = |run: Run| -> anyhow::Result<Verdict> {
+        let mut judge = Judge::new(Journal::read(&[&file])?, "assets");
+        run.records.iter().for_each(|record| judge.kafka(record));
+        Ok(judge.verdict(&[(EDGE.into(), Position { epoch: EPOCH, n: run.durable })]))
+    };
+    assert_eq!(harms(&judged(Run::clean())?), [0; 5]);
+    assert_eq!(harms(&judged(Run::clean().lose(3))?), [1, 0, 0, 0, 0]);
+    assert_eq!(harms(&judged(Run::clean().lose(4))?), [1, 0, 0, 0, 0]);
+    Ok(())
+}

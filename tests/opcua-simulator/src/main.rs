@@ -1,7 +1,7 @@
 //! An OPC UA server whose variables count up fast, for tests and benchmarks of rate: 100,000 changes a second and more.
 //!
 //! It speaks as `tests/simulators/opcua_device.py` does: assets `OPCUA-001`, …, node ids `ns=2;s=<asset>.t<i>`, commands `go`, `pause` and `stop` on
-//! stdin, each answered by a JSON line on stdout. Its journal holds one line a tag, written at the start, at `pause` and at `stop`: tags count without
+//! stdin, each answered by a JSON line on stdout. Its journal holds a line or two a tag, written at the start, at `pause` and at `stop`: tags count without
 //! holes, so the first and the last value say all.
 //!
 //! Promise: a value is in the journal if and only if it was given to the server, with the timestamps of the first and the last.
@@ -52,6 +52,8 @@ struct Tag {
     item: String,
     node: NodeId,
     value: u64,
+    /// When it took the values 0, 1 and `value`.
+    begun_ms: u64,
     first_ms: u64,
     last_ms: u64,
 }
@@ -72,6 +74,9 @@ impl Simulator {
             let end = self.tags.len().min(self.place + count);
             for tag in &mut self.tags[self.place..end] {
                 tag.value += 1;
+                if tag.value == 1 {
+                    tag.first_ms = now;
+                }
                 tag.last_ms = now;
             }
             self.tell(self.place..end, stamp)?;
@@ -93,11 +98,14 @@ impl Simulator {
         self.tags.iter().map(|tag| tag.value + 1).sum()
     }
 
-    /// `asset item first last first_ms last_ms`, a line a tag.
+    /// `asset item first last first_ms last_ms`, a line for each run: the value at the start, and those after `go`.
     fn write_journal(&self, path: &PathBuf) -> anyhow::Result<()> {
         let mut text = String::new();
-        for Tag { asset, item, value, first_ms, last_ms, .. } in &self.tags {
-            text.push_str(&format!("{asset}\t{item}\t0\t{value}\t{first_ms}\t{last_ms}\n"));
+        for Tag { asset, item, value, begun_ms, first_ms, last_ms, .. } in &self.tags {
+            text.push_str(&format!("{asset}\t{item}\t0\t0\t{begun_ms}\t{begun_ms}\n"));
+            if *value > 0 {
+                text.push_str(&format!("{asset}\t{item}\t1\t{value}\t{first_ms}\t{last_ms}\n"));
+            }
         }
         std::fs::write(path, text).with_context(|| format!("cannot write the journal {}", path.display()))
     }
@@ -229,7 +237,7 @@ fn add_nodes(nodes: &SimpleNodeManager, namespace: u16, arguments: &Arguments) -
                 .value(Variant::Double(0.0))
                 .component_of(folder.clone())
                 .insert(&mut *space);
-            tags.push(Tag { asset: asset.clone(), item, node, value: 0, first_ms: now, last_ms: now });
+            tags.push(Tag { asset: asset.clone(), item, node, value: 0, begun_ms: now, first_ms: now, last_ms: now });
         }
     }
     Ok(tags)

@@ -58,8 +58,10 @@ impl ToldGap {
         self.is_count(counter) && self.asset_sequences.is_some_and(|(first, last)| (first..=last).contains(&at.n))
     }
 
-    pub(super) fn tells_value(&self, asset: &str, item: &str, said_at: i64) -> bool {
-        self.asset == asset && self.item.as_deref().is_none_or(|only| only == item) && (self.from..=self.to).contains(&said_at)
+    pub(super) fn tells_value(&self, asset: &str, item: &str, said_at: i64, slack: i64) -> bool {
+        self.asset == asset
+            && self.item.as_deref().is_none_or(|only| only == item)
+            && (self.from - slack..=self.to + slack).contains(&said_at)
     }
 
     /// Of the numbers that it names, as many as it counts must be absent.

@@ -22,8 +22,8 @@ pub struct Value {
 enum Said {
     /// Every one, in order.
     Each(Vec<Value>),
-    /// All from the first to the last.
-    Run { first: Value, last: Value },
+    /// Runs without holes, from the first to the last value of each.
+    Runs(Vec<(Value, Value)>),
 }
 
 /// The journals of all devices of a test.
@@ -68,8 +68,10 @@ impl Journal {
                 let first = Value { value: first.parse()?, at: first_at.parse()? };
                 let last = Value { value: last.parse()?, at: last_at.parse()? };
                 ensure!(first.value <= last.value, "the run ends before it begins");
-                let before = self.items(asset).insert(item.to_owned(), Said::Run { first, last });
-                ensure!(before.is_none(), "a second line for the tag");
+                let said = self.items(asset).entry(item.to_owned()).or_insert_with(|| Said::Runs(Vec::new()));
+                let Said::Runs(runs) = said else { bail!("both single values and a run") };
+                ensure!(runs.last().is_none_or(|(_, last)| last.value < first.value), "values of a tag must go up");
+                runs.push((first, last));
                 Ok(())
             }
             _ => bail!("expected 4 or 6 fields"),
@@ -90,14 +92,23 @@ impl Said {
     fn count(&self) -> u64 {
         match self {
             Self::Each(values) => values.len() as u64,
-            Self::Run { first, last } => last.value - first.value + 1,
+            Self::Runs(runs) => runs.iter().map(|(first, last)| last.value - first.value + 1).sum(),
         }
     }
 
     fn index_of(&self, value: u64) -> Option<u64> {
         match self {
             Self::Each(values) => values.binary_search_by_key(&value, |said| said.value).ok().map(|index| index as u64),
-            Self::Run { first, last } => (first.value..=last.value).contains(&value).then(|| value - first.value),
+            Self::Runs(runs) => {
+                let mut before = 0;
+                for (first, last) in runs {
+                    if (first.value..=last.value).contains(&value) {
+                        return Some(before + value - first.value);
+                    }
+                    before += last.value - first.value + 1;
+                }
+                None
+            }
         }
     }
 
@@ -105,10 +116,26 @@ impl Said {
     fn at(&self, index: u64) -> Value {
         match self {
             Self::Each(values) => values[index as usize],
-            Self::Run { first, last } => {
-                let share = index as f64 / (last.value - first.value).max(1) as f64;
-                Value { value: first.value + index, at: first.at + (share * (last.at - first.at) as f64) as i64 }
+            Self::Runs(runs) => {
+                let mut index = index;
+                for (first, last) in runs {
+                    let steps = last.value - first.value;
+                    if index <= steps {
+                        let share = index as f64 / steps.max(1) as f64;
+                        return Value { value: first.value + index, at: first.at + (share * (last.at - first.at) as f64) as i64 };
+                    }
+                    index -= steps + 1;
+                }
+                unreachable!("places are below the count")
             }
+        }
+    }
+
+    /// How far the time of a value may be from the truth, in milliseconds: in a run it is computed, as if the values had come evenly.
+    fn slack(&self) -> i64 {
+        match self {
+            Self::Each(_) => 0,
+            Self::Runs(_) => 2000,
         }
     }
 
@@ -116,7 +143,7 @@ impl Said {
     fn timestamp(&self, index: u64) -> Option<i64> {
         match self {
             Self::Each(values) => Some(values[index as usize].at).filter(|at| *at >= 0),
-            Self::Run { .. } => None,
+            Self::Runs(_) => None,
         }
     }
 }
@@ -174,6 +201,11 @@ impl TagState {
 
     pub(super) fn said(&self) -> u64 {
         self.said.count()
+    }
+
+    /// See [`Said::slack`].
+    pub(super) fn slack(&self) -> i64 {
+        self.said.slack()
     }
 
     /// Whether its last value has come.

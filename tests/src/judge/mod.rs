@@ -307,8 +307,10 @@ impl Judge {
                         self.verdict.unheard += 1;
                         continue;
                     }
-                    let teller =
-                        told.iter().position(|gap| gap.tells_value(asset, item, said_at)).filter(|place| credit[*place] != Some(0));
+                    let teller = told
+                        .iter()
+                        .position(|gap| gap.tells_value(asset, item, said_at, tag.slack()))
+                        .filter(|place| credit[*place] != Some(0));
                     if let Some(place) = teller {
                         credit[place] = credit[place].map(|left| left - 1);
                         self.verdict.told_values += 1;
