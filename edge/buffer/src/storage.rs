@@ -81,7 +81,7 @@ impl Storage for Disk {
         // Each name on the way must be durable, or a power cut takes all that is below it.
         self.create_dir(above)?;
         match fs::create_dir(dir) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => return Err(e),
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => Err(e),
             _ => self.sync_dir(above),
         }
     }
