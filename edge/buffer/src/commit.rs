@@ -324,6 +324,10 @@ impl Committer {
             counts.sequence = last;
         }
         shared.set_durable(last);
+        if self.scratch.capacity() as u64 > 2 * GROUP {
+            // One huge entry must not leave its buffer behind for ever.
+            self.scratch = Vec::new();
+        }
         let meter = &shared.meter;
         Meter::add(&meter.blocks, group.len() as u64);
         for Ready { frame, block } in group {

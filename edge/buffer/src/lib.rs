@@ -132,7 +132,7 @@
 //! # What it does not do
 //!
 //! No transactions (a batch may be cut by a crash), no search by key or time, no removal of single entries, no replication, no encryption. One
-//! process at a time. Every segment of a key's entries counts keys that were ever seen: keys are assets, not values.
+//! process at a time. No key is ever forgotten (each checkpoint counts them all): keys are assets, not values.
 
 mod block;
 mod census;

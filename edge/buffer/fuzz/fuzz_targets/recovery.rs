@@ -4,6 +4,7 @@
 
 #[path = "../../tests/log/attack.rs"]
 mod attack;
+#[expect(dead_code, reason = "the tests of the crate use the rest")]
 #[path = "../../tests/log/sim.rs"]
 mod sim;
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::model::cases(1500))]
 
     #[test]
     fn whatever_stands_in_the_files_the_log_opens(data in prop::collection::vec(any::<u8>(), 0..60)) {

@@ -144,6 +144,14 @@ fn what_breaks_a_limit_is_told_and_nothing_is_taken() {
 }
 
 #[test]
+fn a_callback_that_panics_harms_itself_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = open(config(&dir)).expect("a new log").log;
+    log.append(entries(1, 0, 1), |_| panic!("on purpose")).expect("an open log");
+    assert_eq!(log.append_durable(entries(1, 1, 1)).expect("an open log"), Appended::Durable { first: 2, last: 2 });
+}
+
+#[test]
 fn a_callback_may_hold_the_last_handle() {
     let dir = tempfile::tempdir().expect("a directory");
     let log = open(config(&dir)).expect("a new log").log;

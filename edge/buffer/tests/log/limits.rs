@@ -264,8 +264,26 @@ fn a_disk_that_fails_twice_makes_the_log_refuse_and_go_on_when_it_can() {
     assert!(matches!(outcome, Appended::Refused { reason: Refusal::Disk(_), durable: 0 }), "{outcome:?}");
     assert!(matches!(log.stats().health, Health::Failing(_)));
     assert_eq!(log.durable(), 40, "nothing is durable that was not synced");
+    assert_eq!(log.reader(40).next_block(100).expect("readable"), [], "nor shown to a reader");
     assert_eq!(log.append_durable(entries(40, 20)).expect("open"), Appended::Durable { first: 41, last: 60 });
     assert_eq!(log.stats().health, Health::Writable);
+}
+
+#[test]
+fn opening_reads_no_more_however_long_the_log_is() {
+    let config = Config { max_bytes: 1 << 30, ..config() };
+    let read_by_opening = |entries| {
+        let sim = Sim::new(1);
+        let log = open_on(config.clone(), sim.storage()).expect("a log").log;
+        fill(&log, entries);
+        log.close().expect("closed");
+        let after = sim.kill();
+        let before = after.read_so_far();
+        open_on(config.clone(), after.storage()).expect("the log");
+        after.read_so_far() - before
+    };
+    let (short, long) = (read_by_opening(400), read_by_opening(8000));
+    assert!(long < short + 2 * SEGMENT, "{short} bytes are read to open a short log, {long} to open a long one");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::sim::{Random, Sim};
 use edge_buffer::{Appended, Config, Cursor, Entry, Log, Loss, LossReason, Opened, Read, Refusal, WhenFull, open_on};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 static POWER_CUTS: AtomicU64 = AtomicU64::new(0);
 
@@ -410,21 +411,18 @@ impl Model {
     }
 }
 
-fn cases(default: u32) -> ProptestConfig {
+/// `PROPTEST_CASES`, or a number that takes seconds.
+pub(crate) fn cases(default: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() }
 }
 
-proptest! {
-    #![proptest_config(cases(500))]
-
-    #[test]
-    fn nothing_that_was_durable_is_ever_lost(
-        seed in any::<u64>(),
-        refuses in any::<bool>(),
-        retain in prop_oneof![Just(0), Just(20_000), Just(u64::MAX)],
-        actions in prop::collection::vec(action(), 10..60),
-    ) {
+#[test]
+fn nothing_that_was_durable_is_ever_lost() {
+    let retain = prop_oneof![Just(0), Just(20_000), Just(u64::MAX)];
+    let story = (any::<u64>(), any::<bool>(), retain, prop::collection::vec(action(), 10..60));
+    let mut runner = TestRunner::new(cases(800));
+    let result = runner.run(&story, |(seed, refuses, retain, actions)| {
         let when_full = if refuses { WhenFull::RefuseNew } else { WhenFull::DropOldest };
         let mut run = Run::new(seed, when_full, retain);
         for action in &actions {
@@ -433,7 +431,14 @@ proptest! {
         run.sim.no_faults();
         run.restart(true);
         run.check_losses();
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
     }
+    let cuts = POWER_CUTS.load(Ordering::Relaxed);
+    println!("{cuts} power cuts");
+    assert!(cuts > 2000, "only {cuts} power cuts");
 }
 
 #[test]

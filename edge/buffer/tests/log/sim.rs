@@ -79,6 +79,8 @@ struct State {
     /// Reads that touch these bytes fail.
     bad: Vec<(PathBuf, u64, u64)>,
     operations: u64,
+    /// Bytes read.
+    read: u64,
     trace: Vec<String>,
 }
 
@@ -125,6 +127,7 @@ impl Sim {
             fail_writes: 0,
             bad: Vec::new(),
             operations: 0,
+            read: 0,
             trace: Vec::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), life: 0 }
@@ -231,6 +234,10 @@ impl Sim {
 
     pub(crate) fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    pub(crate) fn read_so_far(&self) -> u64 {
+        self.state().read
     }
 
     /// Counts an operation that changes something; the power may go.
@@ -473,7 +480,8 @@ impl SimFile {
 
 impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.sim.look()?;
+        let mut state = self.sim.look()?;
+        state.read += buf.len() as u64;
         let content = &state.inodes[self.inode].cached;
         let from = (offset as usize).min(content.len());
         let n = buf.len().min(content.len() - from);
