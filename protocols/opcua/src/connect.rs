@@ -89,6 +89,7 @@ async fn start(config: &Config, shared: &Shared, device: &str, chosen: &mut Chos
     let discovery = chosen.discovery.insert(discover(&client, &config.uri, within).await?);
     // With the configured address: the advertised one is often not reachable from here.
     let endpoint = chosen.endpoint.insert(config.security.choose(&discovery.endpoints, &config.uri)?);
+    config.security.check_login(endpoint)?;
     shared.trust.check(config.security.trust, endpoint, &config.uri)?;
     let cut = Cut::default();
     let (session, events) = session(&client, endpoint, config, &cut)?;

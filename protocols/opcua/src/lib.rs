@@ -12,8 +12,9 @@
 //!
 //! Non-goals: history, writing and calling (commands come with the command path), reverse connect.
 //!
-//! How: the library's own subscription handling is not used. It loses data at each reconnect; the services themselves
-//! (CreateSubscription, Publish, Republish, TransferSubscriptions) are called here, see [`recovery`](self) and docs/opcua.md.
+//! How: the library's own subscription handling is not used, because it loses data at each reconnect; the services themselves are called
+//! here. Where to look: `line` keeps the connection, `recovery` takes subscriptions up after it was lost, `publish` receives,
+//! `notifications` turns messages into samples, `device` knows what is followed. docs/opcua.md tells what an engineer has to know.
 
 mod acks;
 mod certificate;

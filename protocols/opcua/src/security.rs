@@ -137,6 +137,9 @@ pub(crate) enum Error {
         /// What there is.
         offered: Vec<String>,
     },
+    /// There is nothing to encrypt the login for.
+    #[error("the server wants the login encrypted, and shows no certificate to encrypt it for: give the server a certificate")]
+    NothingToEncryptFor,
     /// The password's file cannot be read.
     #[error("cannot read the password file {}", path.display())]
     PasswordFile {
@@ -320,6 +323,17 @@ impl Security {
         endpoint.endpoint_url = uri.into();
         endpoint.user_identity_tokens = Some(vec![token]);
         Ok(endpoint)
+    }
+
+    /// Whether the login can be made as the chosen endpoint wants it: the library panics where it has nobody to encrypt a password for.
+    pub(crate) fn check_login(&self, chosen: &EndpointDescription) -> Result<(), Error> {
+        let is_encrypted = |token: &UserTokenPolicy| {
+            let policy = token.security_policy_uri.as_ref();
+            token.token_type != UserTokenType::Anonymous && !policy.is_empty() && policy != Policy::None.uri()
+        };
+        let has_certificate = chosen.server_certificate.value.as_ref().is_some_and(|bytes| !bytes.is_empty());
+        let encrypts = chosen.user_identity_tokens.iter().flatten().any(is_encrypted);
+        if encrypts && !has_certificate { Err(Error::NothingToEncryptFor) } else { Ok(()) }
     }
 
     fn hint(&self, endpoints: &[EndpointDescription], uri: &str) {

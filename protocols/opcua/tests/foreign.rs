@@ -24,11 +24,12 @@ async fn cuts_and_silence_lose_nothing() {
     let (counters, port) = (number("COUNTERS", "10"), u16::try_from(number("PORT", "4840")).expect("a port"));
     let proxy = Proxy::start(port).await;
     let mut yaml = format!(
-        "server:\n  uri: opc.tcp://127.0.0.1:{}{}\n  security: {}\n  subscription: {{queue_size: 300}}\n  \
+        "server:\n  uri: opc.tcp://127.0.0.1:{}{}\n  security: {}\n  subscription: {{queue_size: 300, sampling_interval: {}}}\n  \
          session: {{keep_alive_interval: 1000, request_timeout: 2000}}\nvariables:\n",
         proxy.port,
         setting("PATH", "/"),
-        setting("SECURITY", "{policy: none}")
+        setting("SECURITY", "{policy: none}"),
+        setting("SAMPLING", "0")
     );
     for i in 0..counters {
         yaml += &format!("  c{i}: {{node_id: '{}{i}'}}\n", setting("NODES", "ns=2;s=counter"));

@@ -130,5 +130,6 @@ async fn messages_are_acknowledged_once_durable_and_a_clean_stop_leaves_nothing_
     assert!(left < 10, "{left} messages were never acknowledged");
     edge.stop().await;
     assert_eq!(server.stats().await.subscriptions, 0);
+    edge.wait_for_samples("avail", 2, SOON).await;
     assert_eq!(edge.kept().texts("avail"), ["AVAILABLE", "UNAVAILABLE"]);
 }

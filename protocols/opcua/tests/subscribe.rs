@@ -91,7 +91,7 @@ async fn the_servers_limits_are_found_and_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notification_beyond_the_librarys_own_limits_is_taken() {
     let Some(python) = python() else { return };
-    const MANY: usize = 1_500;
+    const MANY: usize = 1_200;
     let mut server = Server::start(&python, &["--many", &MANY.to_string()]).await;
     let proxy = Proxy::start(server.port).await;
     let mut yaml = server_section(proxy.port) + "variables:\n  array: {node_id: 'ns=2;s=array'}\n";

@@ -107,6 +107,19 @@ fn the_endpoint_is_chosen_by_policy_mode_and_login_and_made_ready() {
 }
 
 #[test]
+fn a_password_is_not_encrypted_for_nobody() {
+    use UserTokenType as T;
+    let endpoints =
+        [endpoint(Policy::None, MessageSecurityMode::None, 0, &[(T::Anonymous, ""), (T::UserName, Policy::Basic256Sha256.uri())])];
+    let user = good("security: {identity: {user: u, password: p}}");
+    let chosen = user.choose(&endpoints, URI).expect("offered");
+    assert!(matches!(user.check_login(&chosen), Err(Error::NothingToEncryptFor)));
+    let anonymous = good("security: {policy: none}");
+    let chosen = anonymous.choose(&endpoints, URI).expect("offered");
+    assert!(anonymous.check_login(&chosen).is_ok());
+}
+
+#[test]
 fn what_the_server_offers_is_listed_when_nothing_fits() {
     use MessageSecurityMode as M;
     use UserTokenType as T;

@@ -105,15 +105,15 @@ impl Drop for Edge {
 impl Edge {
     /// Starts to follow a device.
     pub fn start(yaml: &str) -> Self {
-        let state = tempfile::tempdir().expect("a folder for certificates");
-        let shared = Shared::open(state.path()).expect("an identity");
+        let state = tempfile::tempdir().expect("a folder");
+        let shared = shared();
         Self::start_with(yaml, shared, state)
     }
 
     /// As [`Self::start`], for many values: only `status` counts them.
     pub fn start_counting(yaml: &str) -> Self {
-        let state = tempfile::tempdir().expect("a folder for certificates");
-        let shared = Shared::open(state.path()).expect("an identity");
+        let state = tempfile::tempdir().expect("a folder");
+        let shared = shared();
         Self::start_keeping(yaml, shared, state, |_| false)
     }
 
@@ -183,6 +183,13 @@ impl Edge {
         };
         wait_until(&format!("{id} has {least} samples"), within, look).await;
     }
+}
+
+/// An identity for all tests: making one takes a while. It stays in the target folder.
+fn shared() -> Shared {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = lock(&ONE_AT_A_TIME);
+    Shared::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("opcua-edge")).expect("an identity")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
