@@ -34,22 +34,23 @@ fn main() {
     let assets = std::env::var("FORWARD_ASSETS").unwrap_or_else(|_| "1,20,200".into());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     println!(
-        "{:>8} {:>16} {:>16} {:>8}   events/s, median of {rounds} rounds of {events} events",
-        "assets", "bare loop", "forwarder", "ratio"
+        "{:>8} {:>16} {:>16} {:>8} {:>16}   events/s, median of {rounds} rounds of {events} events",
+        "assets", "bare loop", "forwarder", "ratio", "plain NATS"
     );
     for assets in assets.split(',').filter_map(|text| text.trim().parse::<u64>().ok()) {
         let topic = unique("bench-forward");
         runtime.block_on(make_topic(&kafka, &topic, number("FORWARD_PARTITIONS", 3)));
         fill(&kafka, &topic, events, assets);
-        let (mut bare, mut ours) = (Vec::new(), Vec::new());
+        let (mut bare, mut ours, mut plain) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
             runtime.block_on(empty_stream(&nats));
             bare.push(runtime.block_on(bare_loop(&kafka, &nats, &topic, events)));
             runtime.block_on(empty_stream(&nats));
-            ours.push(runtime.block_on(forwarder(&kafka, &nats, &topic, events)));
+            ours.push(runtime.block_on(forwarder(&kafka, &nats, &topic, events, route())));
+            plain.push(runtime.block_on(forwarder(&kafka, &nats, &topic, events, Route { jetstream: false, ..route() })));
         }
-        let (bare, ours) = (median(bare), median(ours));
-        println!("{assets:>8} {bare:>16.0} {ours:>16.0} {:>8.2}", ours / bare);
+        let (bare, ours, plain) = (median(bare), median(ours), median(plain));
+        println!("{assets:>8} {bare:>16.0} {ours:>16.0} {:>8.2} {plain:>16.0}", ours / bare);
     }
     runtime.shutdown_background();
 }
@@ -185,8 +186,11 @@ async fn bare_loop(kafka: &str, nats: &str, topic: &str, events: u64) -> f64 {
     rate
 }
 
-async fn forwarder(kafka: &str, nats: &str, topic: &str, events: u64) -> f64 {
-    let route = Route { prefix: PREFIX.into(), stream: stream(), ..Route::default() };
+fn route() -> Route {
+    Route { prefix: PREFIX.into(), stream: stream(), ..Route::default() }
+}
+
+async fn forwarder(kafka: &str, nats: &str, topic: &str, events: u64, route: Route) -> f64 {
     let forward = Forward { group: unique("group"), routes: BTreeMap::from([(topic.to_owned(), route)]), ..Forward::default() };
     let clusters = BTreeMap::from([("C1".to_owned(), Cluster { urls: vec![nats.to_owned()], ..Cluster::default() })]);
     let forwarder = Forwarder::start(Config { kafka: service::kafka::Config::plain(kafka), clusters, forward }).expect("a good config");
@@ -194,7 +198,7 @@ async fn forwarder(kafka: &str, nats: &str, topic: &str, events: u64) -> f64 {
     let mut started = None;
     loop {
         let status = handle.status();
-        if status.forwarded > 0 {
+        if status.forwarded + status.in_flight > 0 {
             started.get_or_insert_with(Instant::now);
         }
         if status.forwarded >= events {

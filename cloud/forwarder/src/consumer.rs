@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -51,6 +52,7 @@ struct Served {
     task: JoinHandle<()>,
     batch: Vec<Record>,
     bytes: usize,
+    first: Option<i64>,
     last: Option<i64>,
     stored: Option<i64>,
 }
@@ -195,7 +197,9 @@ impl Consumer {
                 let position = served.shared.position();
                 let (in_flight, is_full) = (served.shared.budget.held().records, !served.shared.budget.has_room());
                 context.setup.board.known_partition(topic, *number, |facts| {
-                    (facts.position, facts.in_flight, facts.paused) = (position.or(facts.position), in_flight, is_full);
+                    // Before anything is done, what was read first is where the partition stands.
+                    facts.position = position.or(facts.position).or(served.first);
+                    (facts.in_flight, facts.paused) = (in_flight, is_full);
                 });
                 if let Some(position) = position
                     && served.stored != Some(position)
@@ -251,6 +255,7 @@ impl Served {
         if self.last.replace(message.offset()).is_some_and(|last| last >= message.offset()) {
             return Err(Error::Disordered { topic: topic.to_string(), partition: message.partition(), offset: message.offset() });
         }
+        self.first.get_or_insert(message.offset());
         let record = Record::copy_of(message, topic);
         self.bytes += record.cost();
         self.batch.push(record);
@@ -309,7 +314,8 @@ impl Context {
         drop(guard);
         info!(%topic, partition = number, "serving");
         self.setup.board.partition(&topic, number, |_| {});
-        let served = Served { queue: None, records, shared, stop, task, batch: Vec::new(), bytes: 0, last: None, stored: None };
+        let served =
+            Served { queue: None, records, shared, stop, task, batch: Vec::new(), bytes: 0, first: None, last: None, stored: None };
         self.table().entry(topic).or_default().insert(number, served);
     }
 
@@ -366,6 +372,11 @@ impl ClientContext for Context {
         if is_up && self.setup.board.settled(Trouble::Brokers) {
             info!("Kafka answers again");
         }
+    }
+
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // It tells each failed connection again and again; what matters of it comes as an error, too.
+        debug!(facility, message, "librdkafka");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use tracing::debug;
 
 use crate::Error;
 use crate::record::Record;
@@ -23,7 +26,20 @@ pub const REASON: &str = "of-dead-reason";
 /// Writes dead letters, durably.
 #[derive(Clone)]
 pub(crate) struct DeadLetters {
-    producer: FutureProducer,
+    producer: FutureProducer<Quiet>,
+}
+
+/// librdkafka tells each failed connection again and again; the consumer says once, in plain words, that Kafka is away.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        debug!(facility, message, "librdkafka, dead letters");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(%error, reason, "librdkafka, dead letters");
+    }
 }
 
 impl DeadLetters {
@@ -31,14 +47,15 @@ impl DeadLetters {
         let mut config = kafka.client().map_err(Error::KafkaConfig)?;
         config
             .set("client.id", "openfactory-forwarder-dead-letters")
-            .set("enable.idempotence", "true")
+            // A letter that stands there twice harms nobody, so nothing is asked of the brokers before the first one.
             .set("acks", "all")
             // Kafka's absence is waited out here, not answered with an error.
             .set("message.timeout.ms", "0")
             .set("queue.buffering.max.kbytes", "65536")
             .set("linger.ms", "5");
         kafka.apply_overrides(&mut config);
-        let producer = config.create().map_err(|source| Error::KafkaClient { client: "producer of dead letters", source })?;
+        let producer =
+            config.create_with_context(Quiet).map_err(|source| Error::KafkaClient { client: "producer of dead letters", source })?;
         Ok(Self { producer })
     }
 

@@ -87,6 +87,12 @@ impl Work {
             if deadline.is_some() && self.window.under_way() == 0 {
                 break Left::Stopped;
             }
+            // Under load there is always an answer to be read below; what is new must not wait for a moment without any.
+            while deadline.is_none()
+                && let Ok(bundle) = lane.input.try_recv()
+            {
+                bundle.into_iter().for_each(|outgoing| self.window.push(outgoing));
+            }
             if deadline.is_none()
                 && self.pause.is_over(now)
                 && let Err(left) = self.send(lane, link, &mut lookups, &mut outcomes).await

@@ -37,6 +37,12 @@ impl Work {
             if deadline.is_some() && self.queue.sent() == 0 {
                 break Left::Stopped;
             }
+            // Under load there is always an answer to be read below; what is new must not wait for a moment without any.
+            while deadline.is_none()
+                && let Ok(bundle) = lane.input.try_recv()
+            {
+                bundle.into_iter().for_each(|outgoing| self.queue.push(outgoing));
+            }
             if deadline.is_none()
                 && let Err(left) = self.send(link, &mut outcomes).await
             {

@@ -105,7 +105,7 @@ pub struct PartitionStatus {
     pub topic: String,
     /// Its number.
     pub partition: i32,
-    /// The next offset to be committed, once a record is done.
+    /// Everything before this offset is done; absent until something was read.
     pub position: Option<i64>,
     /// Records behind the end; absent until both ends are known.
     pub lag: Option<u64>,
