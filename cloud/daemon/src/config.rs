@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cloud_forwarder::config::{Cluster, Forward, SubjectForm, add_clusters_from_environment, cluster_problems};
+use cloud_forwarder::config::{Cluster, Forward, SubjectForm, add_clusters_from_environment, cluster_problems, without_login};
 use cloud_forwarder::router;
 use serde::Deserialize;
 use service::config::Problem;
@@ -69,7 +69,7 @@ impl Config {
     pub(crate) fn summary(&self) -> String {
         let mut text = String::new();
         for (name, cluster) in &self.nats {
-            text += &format!("NATS cluster {name}: {}\n", cluster.urls.join(", "));
+            text += &format!("NATS cluster {name}: {}\n", cluster.urls.iter().map(|url| without_login(url)).collect::<Vec<_>>().join(", "));
         }
         for (topic, route) in &self.forward.routes {
             let subject = match (route.subject, route.jetstream) {

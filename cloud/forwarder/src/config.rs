@@ -163,6 +163,13 @@ pub struct Cluster {
     pub key: Option<PathBuf>,
 }
 
+/// A server address without the login that may stand in it: for logs, the status page, and clients of the router.
+pub fn without_login(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+}
+
 impl Cluster {
     /// Makes relative paths relative to the config file's folder.
     pub fn resolve_paths(&mut self, folder: &Path) {
@@ -202,6 +209,7 @@ pub fn cluster_problems(clusters: &BTreeMap<String, Cluster>) -> Vec<(String, St
         }
         for url in &cluster.urls {
             if let Err(error) = url.parse::<async_nats::ServerAddr>() {
+                let url = without_login(url);
                 problems.push((key("urls"), format!("{url:?} is no server address ({error}); example: \"nats://nats-1:4222\"")));
             }
         }
@@ -293,7 +301,7 @@ fn is_token(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cluster, Forward, Route, add_clusters_from_environment, cluster_problems};
+    use super::{Cluster, Forward, Route, add_clusters_from_environment, cluster_problems, without_login};
     use std::collections::BTreeMap;
 
     #[test]
@@ -311,6 +319,18 @@ mod tests {
         assert_eq!(clusters.keys().collect::<Vec<_>>(), ["C1", "C2"]);
         assert_eq!(clusters["C1"].urls, ["nats://a:4222", "nats://b:4222"]);
         assert_eq!(clusters["C1"].user.as_deref(), Some("forwarder"));
+    }
+
+    #[test]
+    fn a_login_in_an_address_is_not_shown() {
+        for (url, shown) in [
+            ("nats://user:p@ss@nats-1:4222", "nats://nats-1:4222"),
+            ("token@nats-1:4222", "nats-1:4222"),
+            ("tls://nats-1", "tls://nats-1"),
+            ("nats-1:4222", "nats-1:4222"),
+        ] {
+            assert_eq!(without_login(url), shown);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use tracing::debug;
 
 use crate::Error;
-use crate::record::Record;
+use crate::record::{Record, Time};
 
 /// Header: the topic where the record stands.
 pub const TOPIC: &str = "of-dead-topic";
@@ -27,6 +27,15 @@ pub const REASON: &str = "of-dead-reason";
 #[derive(Clone)]
 pub(crate) struct DeadLetters {
     producer: FutureProducer<Quiet>,
+}
+
+/// How much of a record goes into its dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// All of it.
+    Whole,
+    /// Where it stands and why, no more: the whole is larger than the dead-letter topic takes.
+    Note,
 }
 
 /// librdkafka tells each failed connection again and again; the consumer says once, in plain words, that Kafka is away.
@@ -52,7 +61,11 @@ impl DeadLetters {
             // Kafka's absence is waited out here, not answered with an error.
             .set("message.timeout.ms", "0")
             .set("queue.buffering.max.kbytes", "65536")
-            .set("linger.ms", "5");
+            // How large a letter may be is for the broker to say.
+            .set("message.max.bytes", "1000000000")
+            // The broker judges the size of a whole batch: a large letter must not take its neighbours with it.
+            .set("batch.num.messages", "1")
+            .set("linger.ms", "0");
         kafka.apply_overrides(&mut config);
         let producer =
             config.create_with_context(Quiet).map_err(|source| Error::KafkaClient { client: "producer of dead letters", source })?;
@@ -60,18 +73,26 @@ impl DeadLetters {
     }
 
     /// Hands the record over; resolves when Kafka holds it on all replicas in sync.
-    pub(crate) fn write(&self, topic: &str, record: &Record, reason: &str) -> BoxFuture<'static, Result<(), KafkaError>> {
+    pub(crate) fn write(&self, topic: &str, record: &Record, form: Form, reason: &str) -> BoxFuture<'static, Result<(), KafkaError>> {
         let (partition, offset) = (record.partition.to_string(), record.offset.to_string());
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 4);
-        for (key, value) in &record.headers {
-            headers = headers.insert(Header { key, value: value.as_deref() });
+        if form == Form::Whole {
+            for (key, value) in &record.headers {
+                headers = headers.insert(Header { key, value: value.as_deref() });
+            }
         }
         for (key, value) in [(TOPIC, &*record.topic), (PARTITION, &*partition), (OFFSET, &*offset), (REASON, reason)] {
             headers = headers.insert(Header { key, value: Some(value) });
         }
         let mut letter: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
-        letter.key = record.key.as_deref();
-        letter.payload = record.value.as_deref();
+        if form == Form::Whole {
+            letter.key = record.key.as_deref();
+            letter.payload = record.value.as_deref();
+        }
+        letter.timestamp = match record.time {
+            Time::None => None,
+            Time::Producer(millis) | Time::Broker(millis) => Some(millis),
+        };
         match self.producer.send_result(letter) {
             Ok(delivery) => delivery
                 .map_err(|_| KafkaError::Canceled)

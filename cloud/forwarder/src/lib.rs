@@ -15,7 +15,8 @@
 //! - One record that nobody can take stops nothing.
 //!
 //! Non-goals: plain NATS (`jetstream = false`) cannot keep a subscriber from seeing a stretch twice after a broken connection; a cluster that
-//! is away for so long that a partition's budget is full of its events holds that partition's other events up, too; no state is kept here.
+//! is away for so long that a partition's budget is full of its events holds that partition's other events up, too. A topic that gets
+//! more partitions moves assets between them, and what stands in two partitions has no order. No state is kept here.
 
 mod budget;
 pub mod config;

@@ -11,7 +11,7 @@ use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ReconnectToS
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 
-use crate::config::Cluster;
+use crate::config::{Cluster, without_login};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A half-open connection is noticed after two to three of these.
@@ -44,8 +44,9 @@ impl Link {
     pub(crate) async fn connect(url: &str, cluster: &Cluster, name: &str) -> Result<Self, String> {
         let complaint = Arc::new(Mutex::new(None));
         let options = options(cluster, name, complaint.clone()).await?;
-        let client = options.connect(url).await.map_err(|error| format!("{url} does not answer: {}", chain(&error)))?;
-        let broken = |what: &str| format!("{url}: the connection broke {what}");
+        let shown = without_login(url);
+        let client = options.connect(url).await.map_err(|error| format!("{shown} does not answer: {}", chain(&error)))?;
+        let broken = |what: &str| format!("{shown}: the connection broke {what}");
         client.set_server_pool(NOWHERE).await.map_err(|_| broken("at once"))?;
         let inbox = client.new_inbox();
         let answers = client.subscribe(format!("{inbox}.*")).await.map_err(|_| broken("at once"))?;

@@ -6,18 +6,20 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use asset_stream::Timestamp;
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::budget::{Bell, Budget, Held};
 use crate::config::{Cluster, Forward, Route};
 use crate::consumer::BATCH;
-use crate::dead_letters::DeadLetters;
+use crate::dead_letters::{DeadLetters, Form};
 use crate::lane::{Lane, Memory, Outcome};
 use crate::link::chain;
 use crate::message::{self, Outgoing};
@@ -25,7 +27,7 @@ use crate::prefix::Prefix;
 use crate::record::Record;
 use crate::repeats::Repeats;
 use crate::ring::Ring;
-use crate::status::{Board, Counters, LaneName};
+use crate::status::{Board, Counters, LaneName, Trouble};
 
 /// Assets in one generation of the memory of repeats.
 const REMEMBERED: usize = 50_000;
@@ -244,12 +246,23 @@ impl Partition {
         } else {
             self.untold += 1;
         }
-        let letters = self.setup.dead_letters.clone();
+        let (letters, board) = (self.setup.dead_letters.clone(), self.setup.board.clone());
         self.burials.push(Box::pin(async move {
-            while let Err(error) = letters.write(&topic, &record, &reason).await {
-                info!(topic, error = %chain(&error), "the dead letter could not be written; trying again");
+            let (mut form, mut reason) = (Form::Whole, reason);
+            while let Err(error) = letters.write(&topic, &record, form, &reason).await {
+                if form == Form::Whole && error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+                    let size = record.value.as_ref().map_or(0, Bytes::len);
+                    reason += &format!("; key and value ({size} bytes) are left out, as {topic} does not take a record of this size");
+                    form = Form::Note;
+                    continue;
+                }
+                let trouble = format!("Kafka: the dead-letter topic {topic} does not take a record: {}", chain(&error));
+                if board.trouble(Trouble::DeadLetters, trouble.clone()) {
+                    warn!(reason = %trouble, "Kafka is waited for");
+                }
                 tokio::time::sleep(RETRY).await;
             }
+            board.settled(Trouble::DeadLetters);
             record.offset
         }));
     }

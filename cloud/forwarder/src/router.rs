@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Cluster, cluster_problems};
+use crate::config::{Cluster, cluster_problems, without_login};
 use crate::ring::Ring;
 use crate::{Error, http};
 
@@ -47,7 +47,7 @@ struct Clusters {
 pub async fn run(listener: TcpListener, clusters: &BTreeMap<String, Cluster>, stop: CancellationToken) -> Result<(), Error> {
     let problems = cluster_problems(clusters);
     let Some(ring) = Ring::new(clusters.keys().cloned()).filter(|_| problems.is_empty()) else { return Err(Error::Config(problems)) };
-    let urls = clusters.iter().filter_map(|(name, cluster)| Some((name.clone(), cluster.urls.first()?.clone()))).collect();
+    let urls = clusters.iter().filter_map(|(name, cluster)| Some((name.clone(), without_login(cluster.urls.first()?)))).collect();
     let pages = Router::new()
         .route("/asset/{asset_uuid}", get(route))
         .route("/healthz", get(async || "ok\n"))

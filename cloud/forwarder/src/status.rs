@@ -46,6 +46,8 @@ pub(crate) enum Trouble {
     Brokers,
     /// A topic is missing or closed to us.
     Topics,
+    /// The dead-letter topic does.
+    DeadLetters,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

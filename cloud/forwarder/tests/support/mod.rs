@@ -239,8 +239,16 @@ impl Edge {
 
 /// Makes a topic with this many partitions.
 pub(crate) async fn make_topic(kafka: &str, topic: &str, partitions: i32) {
+    make_topic_with(kafka, topic, partitions, &[]).await;
+}
+
+/// With a configuration, e.g. `max.message.bytes`.
+pub(crate) async fn make_topic_with(kafka: &str, topic: &str, partitions: i32, config: &[(&str, &str)]) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
-    let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let mut topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (key, value) in config {
+        topic = topic.set(key, value);
+    }
     let made = admin.create_topics([&topic], &AdminOptions::new()).await.expect("Kafka answers");
     made.into_iter().for_each(|result| {
         result.expect("the topic is made");
