@@ -9,6 +9,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use crate::process::{self, Process};
+use crate::proxy::Proxy;
 use crate::wait::{self, Look};
 use crate::{ports, tools};
 
@@ -53,24 +54,36 @@ pub struct Kafka {
     folder: tempfile::TempDir,
     lib: PathBuf,
     port: u16,
+    /// A second way in that leads through a proxy.
+    link: Option<Proxy>,
     process: Option<Process>,
 }
 
 impl Kafka {
     /// Starts one and waits until it answers.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// As [`Self::start`], with a second way in that can be broken: see [`Self::link`].
+    pub fn start_with_link() -> anyhow::Result<Self> {
+        let port = ports::free()?;
+        Self::start_with(Some((Proxy::start(([127, 0, 0, 1], port).into())?, port)))
+    }
+
+    fn start_with(link: Option<(Proxy, u16)>) -> anyhow::Result<Self> {
         let lib = tools::kafka_lib()?;
         let folder = tempfile::Builder::new().prefix("openfactory-kafka-").tempdir()?;
         let (port, controller) = (ports::free()?, ports::free()?);
         let properties = folder.path().join("server.properties");
-        std::fs::write(&properties, settings(folder.path(), port, controller))?;
+        std::fs::write(&properties, settings(folder.path(), port, controller, link.as_ref()))?;
         let properties = properties.to_string_lossy().into_owned();
         let (_, id, _) = java(&lib, &["kafka.tools.StorageTool", "random-uuid"])?;
         let id = id.lines().last().context("kafka.tools.StorageTool gave no cluster id")?;
         let format = ["kafka.tools.StorageTool", "format", "--standalone", "-t", id, "-c", &properties];
         let (code, out, err) = java(&lib, &format)?;
         ensure!(code == Some(0), "kafka.tools.StorageTool cannot format the broker's folder: {out}{err}");
-        let mut kafka = Self { folder, lib, port, process: None };
+        let mut kafka = Self { folder, lib, port, link: link.map(|(proxy, _)| proxy), process: None };
         kafka.start_again()?;
         Ok(kafka)
     }
@@ -78,6 +91,16 @@ impl Kafka {
     /// `host:port`.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The proxy before the second way in. Who starts from its port ([`Self::link_bootstrap`]) is sent back to it by the broker.
+    pub fn link(&self) -> anyhow::Result<&Proxy> {
+        self.link.as_ref().context("this broker was started without a link")
+    }
+
+    /// `host:port` of the second way in.
+    pub fn link_bootstrap(&self) -> anyhow::Result<String> {
+        Ok(format!("127.0.0.1:{}", self.link()?.port()))
     }
 
     /// Ends it as an operator would (SIGTERM).
@@ -142,15 +165,21 @@ fn java(lib: &Path, arguments: &[&str]) -> anyhow::Result<(Option<i32>, String, 
     process::run(Path::new("java"), &arguments, Duration::from_secs(60))
 }
 
-fn settings(folder: &Path, port: u16, controller: u16) -> String {
+fn settings(folder: &Path, port: u16, controller: u16, link: Option<&(Proxy, u16)>) -> String {
+    let (listener, advertised, protocol) = match link {
+        None => Default::default(),
+        Some((proxy, port)) => {
+            (format!(",LINK://127.0.0.1:{port}"), format!(",LINK://127.0.0.1:{}", proxy.port()), ",LINK:PLAINTEXT".to_owned())
+        }
+    };
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
          controller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocol}\n\
          inter.broker.listener.name=PLAINTEXT\n\
          log.dirs={}/data\n\
          offsets.topic.replication.factor=1\n\

@@ -43,6 +43,12 @@ pub struct Plant {
 impl Plant {
     /// Kafka with a topic of its own, and an edge that is not started yet. `name` makes the topic readable; `edge_toml` is added to the edge's config.
     pub fn new(name: &str, kafka: Broker, edge_toml: &str) -> anyhow::Result<Self> {
+        let bootstrap = kafka.bootstrap();
+        Self::over(name, kafka, bootstrap, edge_toml)
+    }
+
+    /// As [`Self::new`], with a way of its own (`host:port`) from the edge to Kafka.
+    pub fn over(name: &str, kafka: Broker, edge_bootstrap: String, edge_toml: &str) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("openfactory-plant-").tempdir()?;
         let topic = format!("{name}-{}-{}", std::process::id(), wait::now());
         let bootstrap = kafka.bootstrap();
@@ -50,7 +56,8 @@ impl Plant {
         kafka::create_topic(&bootstrap, &format!("{topic}_edges"), 1, &[("cleanup.policy", "compact")])?;
         kafka::create_topic(&bootstrap, &format!("{topic}_dead"), 1, &[])?;
         let edge_id = format!("edge-{name}");
-        let settings = edge::Settings { id: edge_id.clone(), kafka: Some(bootstrap), topic: topic.clone(), more: edge_toml.to_owned() };
+        let settings =
+            edge::Settings { id: edge_id.clone(), kafka: Some(edge_bootstrap), topic: topic.clone(), more: edge_toml.to_owned() };
         let edge = Edge::new(folder.path(), &settings)?;
         Ok(Self {
             edge,

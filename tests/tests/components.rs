@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -89,6 +89,11 @@ fn the_proxy_passes_cuts_refuses_and_swallows() -> Outcome {
     assert!(echo(&mut stream).is_err(), "a connection that lost bytes must not come back");
     let mut stream = connect()?;
     assert_eq!(echo(&mut stream)?, 7);
+    proxy.set(Fault::Delay(Duration::from_millis(50)));
+    let begun = Instant::now();
+    assert_eq!(echo(&mut stream)?, 7);
+    assert!(begun.elapsed() >= Duration::from_millis(100), "a delay each way: {:?}", begun.elapsed());
+    proxy.set(Fault::None);
     proxy.cut();
     assert!(echo(&mut stream).is_err(), "the connection must be cut");
     assert_eq!(echo(&mut connect()?)?, 7, "new ones must get through");
