@@ -1,17 +1,14 @@
 //! The `connector` section of a device whose type is `opcua`.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use asset_stream::Kind;
+use asset_stream::device_file::ItemNames;
 use asset_stream::document::{FromNode, Node, Section};
 use opcua::core::comms::url::{hostname_port_from_url, is_opc_ua_binary_url};
 
 use crate::nodes::Address;
 use crate::security::{self, Security};
-
-/// Facts that every device tells by itself.
-const RESERVED: [&str; 2] = ["avail", "gap"];
 
 /// A device's connector, as the device file has it.
 #[derive(Clone, Debug)]
@@ -165,7 +162,7 @@ impl FromNode for VariableKind {
 pub fn parse(mut section: Section<'_>) -> Option<Config> {
     let problems = section.problems();
     let before = problems.len();
-    let mut names = HashSet::new();
+    let mut names = ItemNames::new();
     let server = section.required_section("server").map(parse_server);
     let (subscription, rest) =
         server.map_or_else(|| (SubscriptionConfig::default(), None), |(subscription, rest)| (subscription, Some(rest)));
@@ -249,18 +246,13 @@ fn parse_session(mut section: Section<'_>) -> SessionConfig {
 fn entries<T>(
     section: &mut Section<'_>,
     key: &str,
-    names: &mut HashSet<String>,
+    names: &mut ItemNames,
     entry: impl Fn(String, Address, &mut Section<'_>) -> T,
 ) -> Vec<T> {
     let mut all = Vec::new();
     for (name, mut section) in section.entries(key) {
-        if RESERVED.contains(&name.as_str()) {
-            section.problem("", format!("{name:?} is told by every device by itself: choose another name"));
-        }
-        if !names.insert(name.clone()) {
-            section
-                .problem("", format!("{name:?} stands twice in constants, variables, events and methods: names are unique over all four"));
-        }
+        // Its problem is recorded; the rest of the entry is checked all the same.
+        names.claim(&name, &section);
         // The other keys are checked although the address is missing.
         let address = address(&mut section);
         let missing = Address::Path(Vec::new());

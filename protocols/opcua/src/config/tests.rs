@@ -59,7 +59,7 @@ fn every_mistake_is_told_with_its_place() {
         (2, "server.uri", "opc.tcp://"),
         (3, "server.subscription.queue_size", "at least 1"),
         (4, "server.session.keep_alive_failures", "never be noticed"),
-        (8, "variables.temp", "unique over all four"),
+        (8, "variables.temp", "unique over all sections"),
         (9, "variables.both.browse_path", "exclude each other"),
         (10, "variables.neither", "is missing"),
         (11, "variables.wrong.deadbant", "did you mean `deadband`"),
