@@ -12,7 +12,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 
-use support::{Edge, LONG, Nats, STREAM, config, harm, make_topic, make_topic_with, route, servers, unique, wait_until};
+use support::{Edge, LONG, Nats, STREAM, Wire, config, harm, make_topic, make_topic_with, route, servers, unique, wait_until};
 
 const GRACE: Duration = Duration::from_secs(8);
 
@@ -161,46 +161,70 @@ async fn plain_nats_delivers_in_order_and_counts_only_what_a_round_trip_confirme
     assert!(forwarder.stop(GRACE).await);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn plain_nats_killed_under_load_never_changes_an_order() {
-    let Some((kafka, program)) = servers() else { return };
-    let (mut nats, topic) = (Nats::start(&program), unique("plain-outage"));
-    make_topic(&kafka, &topic, 2).await;
-    let mut edge = Edge::new(&kafka, &topic);
-    let plain = Route { jetstream: false, ..route() };
-    let forwarder = Forwarder::start(config(&kafka, &topic, plain, &[("C1", &nats)])).expect("a good config");
+/// Forwards 60,000 events over a connection that is cut again and again; what a plain subscriber saw meanwhile, whose own connection is
+/// never cut, and what was written.
+async fn cut_again_and_again(nats: &Nats, topic: &str, kafka: &str, route: Route) -> (Vec<async_nats::Message>, Edge) {
+    make_topic(kafka, topic, 2).await;
+    let mut edge = Edge::new(kafka, topic);
+    let client = nats.client().await;
+    let mut subscriber = client.subscribe("*.temp").await.expect("subscribed");
+    client.flush().await.expect("subscribed");
+    let (seen, mut messages) = tokio::sync::mpsc::channel(200_000);
+    tokio::spawn(async move {
+        while let Some(message) = subscriber.next().await {
+            seen.send(message).await.expect("the test listens");
+        }
+    });
+    let wire = Wire::to(nats).await;
+    let mut config = config(kafka, topic, route, &[("C1", nats)]);
+    config.clusters.insert("C1".into(), wire.cluster());
+    let forwarder = Forwarder::start(config).expect("a good config");
     let handle = forwarder.handle();
-    let (mut seen, mut written) = (Vec::new(), 0_u64);
-    for _ in 0..3 {
-        let client = nats.client().await;
-        let mut subscriber = client.subscribe("*.temp").await.expect("subscribed");
-        client.flush().await.expect("subscribed");
-        for n in 0..20_000 {
-            edge.write(&format!("ASSET-{}", n % 7), "temp");
+    let mut done = 0;
+    for n in 0..60_000 {
+        edge.write(&format!("ASSET-{}", n % 50), "temp");
+        if n % 4_000 == 3_999 {
+            wait_until("it is at work", async || handle.status(), |s| s.forwarded + s.duplicates > done + 300).await;
+            wire.cut();
+            done = handle.status().forwarded + handle.status().duplicates;
         }
-        written += 20_000;
-        let first = tokio::time::timeout(LONG, subscriber.next()).await.expect("in time").expect("subscribed");
-        seen.push(vec![first]);
-        nats.kill();
-        // What a subscriber got before the server died.
-        while let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(200), subscriber.next()).await {
-            seen.last_mut().expect("one").push(message);
-        }
-        nats.restart();
     }
     edge.flush();
-    wait_until("all are confirmed", async || handle.status(), |s| s.forwarded == written && s.lag == 0).await;
-    // Plain NATS keeps nothing for a subscriber that is away; but what one saw, it saw in order, but for stretches that came again.
-    for run in &seen {
-        let mut last = std::collections::BTreeMap::new();
-        for message in run {
-            let header = message.headers.as_ref().and_then(|h| h.get("of-asset-seq")).expect("an event").as_str();
-            let n: u64 = header.rsplit(':').next().expect("a number").parse().expect("a number");
-            let before = last.insert(message.subject.to_string(), n).unwrap_or(n - 1);
-            assert!(n <= before + 1, "{}: {n} after {before}", message.subject);
-        }
-    }
+    wait_until("all are done", async || handle.status(), |s| s.forwarded + s.duplicates == 60_000 && s.lag == 0).await;
     assert!(forwarder.stop(GRACE).await);
+    client.flush().await.expect("the server answers");
+    let mut all = Vec::new();
+    while let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(500), messages.recv()).await {
+        all.push(message);
+    }
+    (all, edge)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_cut_again_and_again_changes_nothing() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("cut"));
+    let (seen, edge) = cut_again_and_again(&nats, &topic, &kafka, route()).await;
+    assert_eq!(harm(&nats.stream(STREAM).await, edge.written()), Vec::<String>::new());
+    assert_eq!(harm(&seen, edge.written()), Vec::<String>::new(), "what a plain subscriber saw");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_connection_that_is_cut_again_and_again_repeats_stretches_and_never_leaps() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("plain-cut"));
+    let (seen, edge) = cut_again_and_again(&nats, &topic, &kafka, Route { jetstream: false, ..route() }).await;
+    let mut last = std::collections::BTreeMap::new();
+    for message in &seen {
+        let header = message.headers.as_ref().and_then(|h| h.get("of-asset-seq")).expect("an event").as_str();
+        let n: u64 = header.rsplit(':').next().expect("a number").parse().expect("a number");
+        let asset = message.subject.strip_suffix(".temp").expect("this item alone").to_owned();
+        let furthest = last.entry(asset).or_insert(0);
+        assert!(n <= *furthest + 1, "{}: {n} after {furthest}", message.subject);
+        *furthest = n.max(*furthest);
+    }
+    assert_eq!(&last, edge.written(), "everything was seen");
+    println!("{} messages for 60000 events", seen.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -142,7 +142,9 @@ impl Nats {
     }
 
     pub(crate) async fn client(&self) -> async_nats::Client {
-        async_nats::connect(self.url()).await.expect("nats-server answers")
+        // A subscriber whose queue is full loses messages: make it larger than any test's load.
+        let options = async_nats::ConnectOptions::new().subscription_capacity(500_000);
+        options.connect(self.url()).await.expect("nats-server answers")
     }
 
     /// Every message of a stream, in its order; empty if there is none.
@@ -321,4 +323,42 @@ pub(crate) fn three(program: &Path) -> [Nats; 3] {
             &format!("server_name: n{n}\ncluster {{ name: three, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}\n"),
         )
     })
+}
+
+/// Stands between a client and a server, and cuts connections with what is in them.
+pub(crate) struct Wire {
+    port: u16,
+    cut: tokio::sync::watch::Sender<u64>,
+}
+
+impl Wire {
+    pub(crate) async fn to(nats: &Nats) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let (port, server) = (listener.local_addr().expect("bound").port(), nats.port);
+        let (cut, cuts) = tokio::sync::watch::channel(0);
+        tokio::spawn(async move {
+            // Ends with the test's runtime.
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut cuts = cuts.clone();
+                cuts.mark_unchanged();
+                tokio::spawn(async move {
+                    let Ok(mut server) = tokio::net::TcpStream::connect(("127.0.0.1", server)).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        _ = cuts.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { port, cut }
+    }
+
+    pub(crate) fn cluster(&self) -> Cluster {
+        Cluster { urls: vec![format!("nats://127.0.0.1:{}", self.port)], ..Cluster::default() }
+    }
+
+    /// Cuts every connection.
+    pub(crate) fn cut(&self) {
+        self.cut.send_modify(|cuts| *cuts += 1);
+    }
 }
