@@ -186,10 +186,17 @@ fn appended(log: &Path) -> anyhow::Result<File> {
     OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("cannot write {}", log.display()))
 }
 
-/// `setpriv` asks the kernel to kill the child when we die, which this process cannot ask for the child without unsafe code.
+/// `setpriv` asks the kernel to kill the child when we die, which this process cannot ask for the child without unsafe code. The shell then
+/// looks whether we died before the kernel was asked, and becomes the program if not.
 fn command(program: &Path, arguments: &[String], environment: &[(&str, String)]) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments).process_group(0);
+    let guard = r#"[ "$PPID" = "$0" ] && exec "$@""#;
+    command
+        .args(["--pdeathsig", "KILL", "--", "sh", "-c", guard])
+        .arg(std::process::id().to_string())
+        .arg(program)
+        .args(arguments)
+        .process_group(0);
     for (name, value) in environment {
         command.env(name, value);
     }

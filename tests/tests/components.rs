@@ -72,7 +72,7 @@ fn the_proxy_passes_cuts_refuses_and_swallows() -> Outcome {
     let proxy = Proxy::start(address)?;
     let connect = || -> anyhow::Result<TcpStream> {
         let stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, proxy.port())))?;
-        stream.set_read_timeout(Some(Duration::from_millis(300)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(3)))?;
         Ok(stream)
     };
     let echo = |stream: &mut TcpStream| -> std::io::Result<u8> {
@@ -109,6 +109,8 @@ fn what_we_start_dies_with_the_thread_that_started_it() -> Outcome {
     let id = std::thread::spawn(move || {
         let process = Process::start("sleep", "sleep".as_ref(), &["60".to_owned()], &[], &log).expect("sleep starts");
         let id = process.id();
+        let program = || std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+        wait::until_true("the child became sleep", Duration::from_secs(10), || program() == "sleep\n").expect("it starts");
         // As if this thread's process had been killed: nobody runs the destructor.
         std::mem::forget(process);
         id

@@ -83,6 +83,8 @@ pub struct Judge {
     foreign: HashMap<String, u64>,
     topic: String,
     told: Vec<ToldGap>,
+    /// Numbers of an asset whose loss is told: as many of its values are not missing, but told.
+    told_numbers: HashMap<String, u64>,
     deaf: Vec<Deaf>,
     jetstream: Option<Arrivals>,
     plain: Option<Arrivals>,
@@ -100,6 +102,7 @@ impl Judge {
             foreign: HashMap::new(),
             topic: topic.into(),
             told: Vec::new(),
+            told_numbers: HashMap::new(),
             deaf: Vec::new(),
             jetstream: None,
             plain: None,
@@ -283,7 +286,9 @@ impl Judge {
         }
         let mut absent_of_assets = 0;
         for (counter, position) in self.by_asset.absent() {
-            if !self.told.iter().any(|gap| gap.tells_asset_sequence(&counter, position)) {
+            if let Some(gap) = self.told.iter().find(|gap| gap.tells_asset_sequence(&counter, position)) {
+                *self.told_numbers.entry(gap.asset.clone()).or_default() += 1;
+            } else {
                 absent_of_assets += 1;
                 self.verdict.describe(Side::Kafka, || {
                     format!("{counter} {position} (of the asset) does not stand in Kafka, and no gap event tells it")
@@ -307,12 +312,15 @@ impl Judge {
                         self.verdict.unheard += 1;
                         continue;
                     }
-                    let teller = told
-                        .iter()
-                        .position(|gap| gap.tells_value(asset, item, said_at, tag.slack()))
-                        .filter(|place| credit[*place] != Some(0));
+                    let tells = |gap: &ToldGap| gap.is_of_the_device() && gap.tells_value(asset, item, said_at, tag.slack());
+                    let teller = (0..told.len()).find(|place| credit[*place] != Some(0) && tells(&told[*place]));
                     if let Some(place) = teller {
                         credit[place] = credit[place].map(|left| left - 1);
+                        self.verdict.told_values += 1;
+                        continue;
+                    }
+                    if let Some(left @ 1..) = self.told_numbers.get_mut(asset) {
+                        *left -= 1;
                         self.verdict.told_values += 1;
                         continue;
                     }
