@@ -1,6 +1,6 @@
 //! Where the judge's records come from: Kafka, a JetStream stream, a plain subscriber's recording.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -16,8 +16,16 @@ use crate::nats::Received;
 /// Reads a topic from its beginning; goes on where it stopped.
 pub struct Topic {
     consumer: BaseConsumer,
-    partitions: BTreeSet<i32>,
-    ended: BTreeSet<i32>,
+    name: String,
+    partitions: Vec<Partition>,
+}
+
+struct Partition {
+    id: i32,
+    /// The offset after the last record that was read.
+    next: i64,
+    /// The client met the end after that record.
+    is_at_end: bool,
 }
 
 impl Topic {
@@ -32,29 +40,43 @@ impl Topic {
             .set("enable.partition.eof", "true")
             .create()?;
         let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).context("cannot ask Kafka for the topic")?;
-        let partitions: BTreeSet<i32> =
-            metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id()).collect();
+        let ids = metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id());
+        let partitions: Vec<Partition> = ids.map(|id| Partition { id, next: 0, is_at_end: false }).collect();
         ensure!(!partitions.is_empty(), "there is no topic {topic}");
         let mut list = TopicPartitionList::new();
         for partition in &partitions {
-            list.add_partition_offset(topic, *partition, Offset::Beginning)?;
+            list.add_partition_offset(topic, partition.id, Offset::Beginning)?;
         }
         consumer.assign(&list)?;
-        Ok(Self { consumer, partitions, ended: BTreeSet::new() })
+        Ok(Self { consumer, name: topic.to_owned(), partitions })
     }
 
-    /// Gives all records up to the present end of each partition to `take`; returns how many those were.
+    /// Gives all records up to the present end of each partition to `take`; returns how many those were. Others may go on writing.
     pub fn read_to_end(&mut self, max: Duration, mut take: impl FnMut(&Record)) -> anyhow::Result<u64> {
         let deadline = Instant::now() + max;
+        let mut ends = BTreeMap::new();
+        for Partition { id, .. } in &self.partitions {
+            let (first, end) =
+                self.consumer.fetch_watermarks(&self.name, *id, Duration::from_secs(10)).context("cannot ask Kafka for the topic's end")?;
+            // Nothing is there, or not any more.
+            ends.insert(*id, if first == end { 0 } else { end });
+        }
         let mut count = 0;
-        self.ended.clear();
-        while self.ended.len() < self.partitions.len() {
-            ensure!(Instant::now() < deadline, "Kafka did not give the whole topic within {max:?}: {count} records so far");
-            match self.consumer.poll(Duration::from_millis(200)) {
+        let mut is_quiet = false;
+        // A transaction's marker at the end is no record: there, the client's word counts, once nothing comes any more.
+        while self.partitions.iter().any(|partition| partition.next < ends[&partition.id] && !(is_quiet && partition.is_at_end)) {
+            ensure!(Instant::now() < deadline, "Kafka did not give the whole topic within {max:?}: {count} records so far, up to {ends:?}");
+            let polled = self.consumer.poll(Duration::from_millis(200));
+            is_quiet = polled.is_none();
+            match polled {
                 Some(Ok(message)) => {
                     let mut headers = BTreeMap::new();
                     for header in message.headers().iter().flat_map(|headers| headers.iter()) {
                         headers.insert(header.key.to_owned(), String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned());
+                    }
+                    if let Some(partition) = self.partitions.iter_mut().find(|partition| partition.id == message.partition()) {
+                        partition.next = message.offset() + 1;
+                        partition.is_at_end = false;
                     }
                     count += 1;
                     take(&Record {
@@ -65,19 +87,13 @@ impl Topic {
                         value: message.payload().unwrap_or_default().to_vec(),
                     });
                 }
-                Some(Err(KafkaError::PartitionEOF(partition))) => drop(self.ended.insert(partition)),
-                // The client connects anew by itself.
-                Some(Err(_)) => {}
-                // At the end already, and nothing new: the client says so only once.
-                None => {
-                    let position = self.consumer.position()?;
-                    for element in position.elements() {
-                        let (_, high) = self.consumer.fetch_watermarks(element.topic(), element.partition(), Duration::from_secs(10))?;
-                        if high == 0 || matches!(element.offset(), Offset::Offset(next) if next >= high) {
-                            self.ended.insert(element.partition());
-                        }
+                Some(Err(KafkaError::PartitionEOF(id))) => {
+                    if let Some(partition) = self.partitions.iter_mut().find(|partition| partition.id == id) {
+                        partition.is_at_end = true;
                     }
                 }
+                // The client connects anew by itself; and None: nothing came for a moment.
+                Some(Err(_)) | None => {}
             }
         }
         Ok(count)
