@@ -53,9 +53,9 @@ impl Shared {
                 let hole = holes.iter().find(|hole| hole.first <= first && last <= hole.last);
                 let detail = format!("{}; {kept}", missing.why);
                 for (loss, is_settled) in split(self.loss(first, last, hole, detail), acknowledged) {
-                    let loss = ledger.add(loss);
+                    let loss = ledger.add(loss, acknowledged);
                     if is_settled {
-                        ledger.settle(&loss);
+                        ledger.settle(loss.id);
                     }
                     losses.push(loss);
                 }

@@ -3,22 +3,32 @@
 //! Kept in [`Slots`] of its own and repeated in each checkpoint. It is written before segments are removed (so a loss is durable before
 //! what it speaks of goes) and after one was made (so a segment that it names existed, and if it is missing it was taken away).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::format::MAX_SAID;
 use crate::wire::{self, Input};
-use crate::{KeyLoss, Loss, LossReason};
+use crate::{Arrivals, KeyLoss, Loss, LossReason};
 
 /// Above this, a full disk or a flood of losses would make the ledger itself a burden: keys are summed up.
 const MAX_KEYS: usize = 200_000;
-/// From here on, drops that follow each other become one loss.
-const MAX_APART: usize = 8;
 
-/// A loss, and whether events were appended for it. Settled ones are kept while readers can still come across the damage.
+/// A loss, and how far it has been told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) loss: Loss,
-    pub(crate) is_settled: bool,
+    pub(crate) telling: Telling,
+}
+
+/// How far a loss has been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// No entries stand in the log for it.
+    Untold,
+    /// Entries were appended for it, the last one with this sequence. If they are lost before they are acknowledged, it is untold again.
+    Told(u64),
+    /// Whoever follows the log knows it. Kept only while readers can still come across the damage.
+    Settled,
 }
 
 /// The ledger.
@@ -35,57 +45,91 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn unsettled(&self) -> impl Iterator<Item = &Loss> {
-        self.records.iter().filter(|record| !record.is_settled).map(|record| &record.loss)
+    /// Losses for which no entries stand in the log.
+    pub(crate) fn untold(&self) -> impl Iterator<Item = &Loss> {
+        self.records.iter().filter(|record| record.telling == Telling::Untold).map(|record| &record.loss)
     }
 
-    /// Notes a loss and gives it its id.
-    pub(crate) fn add(&mut self, mut loss: Loss) -> Loss {
-        let crowded = self.unsettled().count() >= MAX_APART;
-        if let Some(Record { loss: before, is_settled: false }) = self.records.last_mut()
-            && crowded
+    /// Notes a loss and gives it its id. `acknowledged`: how far the mirror has come.
+    pub(crate) fn add(&mut self, mut loss: Loss, acknowledged: u64) -> Loss {
+        for record in &mut self.records {
+            // The entries that told it went the same way.
+            if matches!(record.telling, Telling::Told(at) if (loss.first..=loss.last).contains(&at)) {
+                record.telling = Telling::Untold;
+            }
+        }
+        // What the mirror has not come to yet is one loss, however long it takes.
+        if let Some(Record { loss: before, telling: Telling::Untold }) = self.records.last_mut()
             && (before.reason, before.epoch, before.last + 1) == (LossReason::DroppedOldest, loss.epoch, loss.first)
             && loss.reason == LossReason::DroppedOldest
+            && before.last > acknowledged
         {
-            join(before, &loss);
-            return before.clone();
+            join(before, loss);
+            let joined = before.clone();
+            self.bound();
+            return joined;
         }
         self.next_loss += 1;
         loss.id = self.next_loss;
-        self.records.push(Record { loss: loss.clone(), is_settled: false });
+        self.records.push(Record { loss: loss.clone(), telling: Telling::Untold });
         self.bound();
         loss
     }
 
-    /// Takes from a loss what `told` says of it: all, or, where it has grown since, the part that was told.
-    pub(crate) fn settle(&mut self, told: &Loss) {
-        for record in &mut self.records {
-            let loss = &mut record.loss;
-            if loss.id != told.id || loss.epoch != told.epoch || record.is_settled {
-                continue;
-            }
-            if loss.last <= told.last {
-                record.is_settled = true;
-            } else {
-                subtract(loss, told);
-            }
+    /// Notes that entries were appended for a loss, the last one as `at`. A loss that has changed since it was listed stays untold.
+    pub(crate) fn told(&mut self, loss: &Loss, at: u64) {
+        for record in self.records.iter_mut().filter(|record| record.telling == Telling::Untold && record.loss == *loss) {
+            record.telling = Telling::Told(at);
         }
-        self.forget();
+    }
+
+    /// Notes that nobody needs to be told of a loss.
+    pub(crate) fn settle(&mut self, id: u64) {
+        for record in self.records.iter_mut().filter(|record| record.loss.id == id) {
+            record.telling = Telling::Settled;
+        }
+    }
+
+    /// Takes from the dropped entries those that reached their goal all the same.
+    pub(crate) fn arrived(&mut self, epoch: u64, arrivals: &Arrivals) {
+        self.records.retain_mut(|Record { loss, telling }| {
+            if *telling == Telling::Untold && loss.reason == LossReason::DroppedOldest && loss.epoch == epoch {
+                let before = std::mem::take(&mut loss.keys);
+                for key in before {
+                    let rest = absent(&key, arrivals);
+                    let count = |keys: &[KeyLoss]| keys.iter().filter_map(|key| key.count).sum::<u64>();
+                    let found = key.count.map(|before| before - count(&rest));
+                    loss.count = loss.count.map(|all| all.saturating_sub(found.unwrap_or(0)));
+                    loss.keys.extend(rest);
+                }
+            }
+            loss.count != Some(0) || !loss.keys.is_empty()
+        });
     }
 
     /// Notes that everything up to `last` was removed on purpose.
     pub(crate) fn remove_through(&mut self, last: u64) {
         self.removed = self.removed.max(last);
-        self.forget();
     }
 
-    /// Settled losses that no reader can come across any more are forgotten; so are those that never name a place in a segment.
-    fn forget(&mut self) {
+    /// What was told to a mirror that acknowledged it is settled. Settled losses that no reader can come across any more are forgotten; so
+    /// are those that never name a place in a segment.
+    pub(crate) fn forget(&mut self, acknowledged: u64) {
         let removed = self.removed;
-        self.records.retain(|record| {
+        self.records.retain_mut(|record| {
+            if matches!(record.telling, Telling::Told(at) if at <= acknowledged) {
+                record.telling = Telling::Settled;
+            }
             let found_again = record.loss.reason == LossReason::Damaged && record.loss.last > removed;
-            !record.is_settled || found_again
+            record.telling != Telling::Settled || found_again
         });
+    }
+
+    /// The epoch ends with its entries: those that told losses are gone with the others.
+    pub(crate) fn end_epoch(&mut self, acknowledged: u64) {
+        self.forget(acknowledged);
+        self.records.retain(|record| record.telling != Telling::Settled);
+        self.records.iter_mut().for_each(|record| record.telling = Telling::Untold);
     }
 
     /// The parts of `first..=last` that no loss here speaks of.
@@ -147,8 +191,15 @@ impl Ledger {
         for n in [self.newest, self.removed, self.next_loss, self.records.len() as u64] {
             wire::put(out, n);
         }
-        for Record { loss, is_settled } in &self.records {
-            out.push(u8::from(*is_settled));
+        for Record { loss, telling } in &self.records {
+            match telling {
+                Telling::Untold => out.push(0),
+                Telling::Settled => out.push(1),
+                Telling::Told(at) => {
+                    out.push(2);
+                    wire::put(out, *at);
+                }
+            }
             out.push(match loss.reason {
                 LossReason::DroppedOldest => 1,
                 LossReason::Damaged => 2,
@@ -174,7 +225,12 @@ impl Ledger {
     pub(crate) fn decode(input: &mut Input<'_>) -> Option<Self> {
         let mut ledger = Self { newest: input.number()?, removed: input.number()?, next_loss: input.number()?, records: Vec::new() };
         for _ in 0..input.count()? {
-            let is_settled = input.number()? == 1;
+            let telling = match input.number()? {
+                0 => Telling::Untold,
+                1 => Telling::Settled,
+                2 => Telling::Told(input.number()?),
+                _ => return None,
+            };
             let reason = match input.number()? {
                 1 => LossReason::DroppedOldest,
                 2 => LossReason::Damaged,
@@ -201,46 +257,48 @@ impl Ledger {
             if loss.last >= MAX_SAID || loss.first > loss.last {
                 return None;
             }
-            ledger.records.push(Record { loss, is_settled });
+            ledger.records.push(Record { loss, telling });
         }
         [ledger.newest, ledger.removed, ledger.next_loss].iter().all(|n| *n < MAX_SAID).then_some(ledger)
     }
 }
 
-/// Appends a later drop to a loss.
-fn join(loss: &mut Loss, later: &Loss) {
+/// What is left of a key's loss without those that arrived. Where numbers are a bound only, nobody knows which of them the arrived ones are.
+fn absent(key: &KeyLoss, arrivals: &Arrivals) -> Vec<KeyLoss> {
+    let is_exact = key.first > 0 && key.count == Some(key.last - key.first + 1);
+    let ranges = key.key.as_deref().filter(|_| is_exact).map_or(&[][..], |name| arrivals.of(name));
+    let mut rest = vec![key.clone()];
+    for &(first, last) in ranges {
+        let part = |of: &KeyLoss, first: u64, last: u64| {
+            (first <= last).then(|| KeyLoss { first, last, count: Some(last - first + 1), ..of.clone() })
+        };
+        let without = |of: &KeyLoss| [part(of, of.first, of.last.min(first - 1)), part(of, of.first.max(last + 1), of.last)];
+        rest = rest.iter().flat_map(without).flatten().collect();
+    }
+    rest
+}
+
+/// Appends the drop that follows to a loss.
+fn join(loss: &mut Loss, later: Loss) {
     loss.last = later.last;
     loss.count = loss.count.zip(later.count).map(|(a, b)| a + b);
     (loss.from, loss.to) = (loss.from.min(later.from), loss.to.max(later.to));
-    loss.detail.clone_from(&later.detail);
-    let mut places: std::collections::HashMap<Option<Arc<str>>, usize> =
-        loss.keys.iter().enumerate().map(|(i, key)| (key.key.clone(), i)).collect();
-    for key in &later.keys {
-        match places.get(&key.key) {
-            Some(&i) => {
-                let mine = &mut loss.keys[i];
+    loss.detail = later.detail;
+    let mut places: HashMap<Option<Arc<str>>, usize> = loss.keys.iter().enumerate().map(|(i, key)| (key.key.clone(), i)).collect();
+    for key in later.keys {
+        let place = places.get(&key.key).map(|&i| &mut loss.keys[i]);
+        match place {
+            Some(mine) if mine.last + 1 == key.first || key.key.is_none() => {
                 mine.last = mine.last.max(key.last);
                 mine.count = mine.count.zip(key.count).map(|(a, b)| a + b);
             }
-            None => {
+            // Some in between arrived, or were lost in another way.
+            _ => {
                 places.insert(key.key.clone(), loss.keys.len());
-                loss.keys.push(key.clone());
+                loss.keys.push(key);
             }
         }
     }
-}
-
-/// Takes the part that was told from a loss that has grown since.
-fn subtract(loss: &mut Loss, told: &Loss) {
-    loss.first = told.last + 1;
-    loss.count = loss.count.zip(told.count).map(|(a, b)| a.saturating_sub(b));
-    for told in &told.keys {
-        for mine in loss.keys.iter_mut().filter(|mine| mine.key == told.key) {
-            mine.first = if told.key.is_some() { told.last + 1 } else { mine.first };
-            mine.count = mine.count.zip(told.count).map(|(a, b)| a.saturating_sub(b));
-        }
-    }
-    loss.keys.retain(|key| key.count != Some(0));
 }
 
 fn sum_up(loss: &mut Loss) {

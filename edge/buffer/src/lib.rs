@@ -28,7 +28,8 @@
 //! 2. **Durable means there.** An entry that was reported durable is read back unchanged, under its numbers, after any sequence of crashes,
 //!    power cuts, full disks and failed syncs, until it is acknowledged and no longer retained. Otherwise a [`Loss`] speaks of it.
 //! 3. **Losses come first.** A loss is durable before the file that held the entries is removed, and before any reader is told
-//!    ([`Read::Lost`]). It is listed until it is settled. Power cuts alone never cause one.
+//!    ([`Read::Lost`]). It is listed until entries that tell it are durable, and again if these are lost before they are acknowledged. Power
+//!    cuts alone never cause one.
 //! 4. **Numbers are used once.** The log's sequence and each key's own count go 1, 2, 3 …; a number that anybody may have seen is never
 //!    given to another entry in the same epoch. A hole in them is always covered by a loss. A new epoch begins only with an empty
 //!    directory, or when nothing can be read.
@@ -125,7 +126,9 @@
 //!
 //! A segment goes when all of it is acknowledged (the cursor [`Cursor::MIRROR`]) and more than `retain_bytes` of such segments or older than
 //! `retain_age` are there. When there is no room for the next segment, acknowledged ones go first, then, with [`WhenFull::DropOldest`], the oldest
-//! one whatever its state, with a loss that names for each key which numbers went: the difference of two checkpoints. With
+//! one whatever its state, with a loss that names for each key which numbers went: the difference of two checkpoints. What is dropped may
+//! be on its way all the same, in the memory of whoever sends it: so a drop grows with those that follow, and is final only when the cursor
+//! [`Cursor::MIRROR`] has passed it, without what arrived ([`Log::acknowledge`], [`Log::arrived`]). With
 //! [`WhenFull::RefuseNew`], entries are refused instead. In both cases the ledger is durable first, then the file is emptied and its name
 //! removed; a start finishes what a crash interrupted. The ledger's files have space of their own, so that a loss can be said on a full disk.
 //!
@@ -134,6 +137,7 @@
 //! No transactions (a batch may be cut by a crash), no search by key or time, no removal of single entries, no replication, no encryption. One
 //! process at a time. No key is ever forgotten (each checkpoint counts them all): keys are assets, not values.
 
+mod arrivals;
 mod block;
 mod census;
 mod checkpoint;
@@ -165,6 +169,7 @@ pub mod storage;
 mod walk;
 mod wire;
 
+pub use arrivals::Arrivals;
 pub use config::{Config, WhenFull};
 pub use entry::{Appended, Cursor, Entry, Read, Refusal, Stored};
 pub use error::Error;

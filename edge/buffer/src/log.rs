@@ -16,7 +16,7 @@ use crate::recovery::{Recovered, recover};
 use crate::shared::Shared;
 use crate::stats::Health;
 use crate::storage::{Disk, Storage};
-use crate::{Appended, Config, Cursor, Entry, Error, Loss, Reader, Recovery, Stats};
+use crate::{Appended, Arrivals, Config, Cursor, Entry, Error, Loss, Reader, Recovery, Stats};
 
 /// Threads that compress: two keep a disk busy that writes three million small entries a second.
 const PACKERS: usize = 2;
@@ -187,17 +187,40 @@ impl Log {
         shared.cursors.keep(name, cursor, || shared.durable())
     }
 
-    /// Losses that were not settled yet, oldest first.
+    /// Losses that were not told yet, oldest first.
+    ///
+    /// One that was [dropped](crate::LossReason::DroppedOldest) is final when the mirror's cursor has passed it: until then it may grow, and what the
+    /// mirror had in its memory may arrive ([`Self::arrived`]).
     pub fn losses(&self) -> Vec<Loss> {
-        self.inner.shared.ledger.with(|ledger| ledger.unsettled().cloned().collect())
+        self.inner.shared.ledger.with(|ledger| ledger.untold().cloned().collect())
     }
 
-    /// Events were appended (durably) for this loss: it need not be listed any more. Durable on return.
+    /// Entries were appended (durably) for this loss, the last one as `at`: it is not listed any more, unless they are themselves lost before
+    /// the mirror's cursor has passed them. Durable on return.
     ///
-    /// Pass the loss as [`Self::losses`] gave it: where it has grown since (drops that follow each other are joined), only what it said then
-    /// is settled.
-    pub fn settle(&self, loss: &Loss) -> Result<(), Error> {
-        self.inner.shared.ledger.update(|ledger| ledger.settle(loss))
+    /// Pass the loss as [`Self::losses`] gave it: one that has changed since stays listed.
+    pub fn told(&self, loss: &Loss, at: u64) -> Result<(), Error> {
+        let acknowledged = self.inner.shared.acknowledged();
+        self.inner.shared.ledger.update(|ledger| {
+            ledger.told(loss, at);
+            ledger.forget(acknowledged);
+        })
+    }
+
+    /// Everything up to `sequence` reached the mirror's goal or is settled, though the cursor may not say so yet: it is not lost from now
+    /// on. Returns the last sequence that was dropped before; what arrived up to there is to be told by [`Self::arrived`].
+    /// In memory; waits only while a segment that was not acknowledged is being dropped.
+    pub fn acknowledge(&self, sequence: u64) -> u64 {
+        let mut arrival = self.inner.shared.arrival.lock();
+        arrival.through = arrival.through.max(sequence);
+        arrival.dropped
+    }
+
+    /// These entries arrived although the log had dropped them: losses that were not told yet do not count them any more. Durable on
+    /// return. To be called before the mirror's cursor passes them.
+    pub fn arrived(&self, arrivals: &Arrivals) -> Result<(), Error> {
+        let shared = &self.inner.shared;
+        shared.ledger.update(|ledger| ledger.arrived(shared.epoch, arrivals))
     }
 
     /// What the log tells about itself.
@@ -218,7 +241,7 @@ impl Log {
         stats.acknowledged = shared.acknowledged();
         stats.oldest_unacknowledged = self.inner.locator.lock().oldest_after(shared, stats.acknowledged);
         stats.keys = shared.counts.lock().names.len();
-        stats.losses = shared.ledger.with(|ledger| ledger.unsettled().count());
+        stats.losses = shared.ledger.with(|ledger| ledger.untold().count());
         stats.queue_bytes = shared.queue.bytes();
         stats
     }

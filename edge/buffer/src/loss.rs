@@ -13,7 +13,7 @@ pub enum LossReason {
 
 /// Entries that were durable and are not there any more.
 ///
-/// Kept durably, and listed by [`crate::Log::losses`], until [`crate::Log::settle`] was told that events were appended for it.
+/// Kept durably, and listed by [`crate::Log::losses`], until [`crate::Log::told`] was told that entries were appended for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// Unique in this log.
@@ -28,7 +28,7 @@ pub struct Loss {
     pub last: u64,
     /// How many entries are missing; `None` where only the bound `last - first + 1` is known.
     pub count: Option<u64>,
-    /// The same by key, as far as it can be known.
+    /// The same by key, as far as it can be known; a key more than once, where some of its numbers in between are not missing.
     pub keys: Vec<KeyLoss>,
     /// Timestamp of the oldest missing entry as far as known, Unix milliseconds.
     pub from: i64,

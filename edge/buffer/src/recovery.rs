@@ -286,9 +286,10 @@ impl Work<'_> {
         let known = ledger.map(|(_, ledger)| ledger).unwrap_or_default();
         let last = evidence.durable.max(known.newest.saturating_sub(1));
         let mut ledger = Ledger { next_loss: known.next_loss, records: known.records, ..Ledger::default() };
+        ledger.end_epoch(acknowledged);
         if had_segments || last > acknowledged {
             let time = now();
-            self.recovery.losses.push(ledger.add(Loss {
+            let loss = Loss {
                 id: 0,
                 epoch: hint.unwrap_or(0),
                 reason: LossReason::Damaged,
@@ -299,7 +300,8 @@ impl Work<'_> {
                 from: time,
                 to: time,
                 detail: "no segment of the log could be read; a new epoch began".into(),
-            }));
+            };
+            self.recovery.losses.push(ledger.add(loss, acknowledged));
         }
         let now = u64::try_from(now()).unwrap_or(0);
         let epoch = hint.map_or(now, |before| now.max(before + 1)).max(1);
@@ -426,9 +428,9 @@ impl Work<'_> {
                     detail: gap.why.clone(),
                 };
                 for (loss, is_settled) in split(loss, acknowledged) {
-                    let loss = ledger.add(loss);
+                    let loss = ledger.add(loss, acknowledged);
                     if is_settled {
-                        ledger.settle(&loss);
+                        ledger.settle(loss.id);
                     }
                     self.recovery.losses.push(loss);
                 }

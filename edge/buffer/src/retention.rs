@@ -62,7 +62,11 @@ impl Shared {
             )));
         }
         let removed = self.ledger.with(|ledger| ledger.removed);
-        let from = oldest.first.max(acknowledged + 1).max(removed + 1);
+        let mut arrival = self.arrival.lock();
+        let from = oldest.first.max(acknowledged.max(arrival.through) + 1).max(removed + 1);
+        if from < next {
+            arrival.dropped = next - 1;
+        }
         let loss = (from < next).then(|| self.tally(oldest.first, from, next));
         let count = loss.as_ref().and_then(|loss| loss.count).unwrap_or(0);
         self.remove_oldest(next, loss).map_err(|error| NoRoom(format!("the oldest segment could not be dropped: {}", in_full(&error))))?;
@@ -112,11 +116,13 @@ impl Shared {
     }
 
     fn remove_oldest(&self, next: u64, loss: Option<Loss>) -> Result<(), Error> {
+        let acknowledged = self.acknowledged();
         self.ledger.update(|ledger| {
             if let Some(loss) = loss {
-                ledger.add(loss);
+                ledger.add(loss, acknowledged);
             }
             ledger.remove_through(next - 1);
+            ledger.forget(acknowledged);
         })?;
         let Some((oldest, _)) = self.segments.lock().oldest().filter(|(_, of)| *of <= next) else { return Ok(()) };
         let path = self.path(oldest.first);

@@ -14,7 +14,7 @@ use crate::queue::Queue;
 use crate::segment::{self, Segments};
 use crate::stats::Meter;
 use crate::storage::Storage;
-use crate::{Config, Cursor};
+use crate::{Config, Cursor, LossReason};
 
 /// The shared state of an open log.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) segments: Locked<Segments>,
     pub(crate) cursors: Kept<KeptCursors>,
     pub(crate) ledger: Kept<Ledger>,
+    pub(crate) arrival: Locked<Arrival>,
     pub(crate) quarantine: Quarantine,
     pub(crate) meter: Meter,
     /// Grows when entries that already have numbers are refused: numbers given out under an older one are void.
@@ -72,6 +73,16 @@ impl Counts {
     }
 }
 
+/// Where the mirror and the dropping of what it has not acknowledged meet. Locked while a segment is dropped, so that an entry has either
+/// arrived before, or counts as dropped.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// Everything up to here has arrived, whether the cursor says so yet or not.
+    pub(crate) through: u64,
+    /// The last sequence that was dropped before it had arrived.
+    pub(crate) dropped: u64,
+}
+
 /// What [`Shared`] is made of.
 pub(crate) struct Parts {
     pub(crate) config: Config,
@@ -87,7 +98,13 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
+        let through = parts.cursors.with(|kept| kept.cursors.get(Cursor::MIRROR).map_or(0, |cursor| cursor.sequence));
+        let dropped = parts.ledger.with(|ledger| {
+            let dropped = ledger.untold().filter(|loss| loss.reason == LossReason::DroppedOldest && loss.epoch == parts.epoch);
+            dropped.map(|loss| loss.last).max().unwrap_or(0)
+        });
         Self {
+            arrival: Locked::new(Arrival { through, dropped }),
             queue: Queue::new(parts.config.queue_bytes),
             durable: AtomicU64::new(parts.counts.sequence),
             counts: Locked::new(parts.counts),

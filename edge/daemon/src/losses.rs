@@ -1,17 +1,21 @@
 //! What the log itself lost becomes gap events.
+//!
+//! What was dropped because the log was full is told when the mirror comes to the place: until then it may grow, some of it may arrive from the
+//! mirror's memory, and the event that tells it could itself be dropped. The log keeps it durably meanwhile. Without a mirror nobody
+//! misses it: then a full log is a ring.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use asset_stream::{Gap, GapReason, Timestamp};
-use edge_buffer::{Appended, Log, Loss, LossReason};
+use edge_buffer::{Appended, Cursor, Log, Loss, LossReason};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::config::chain;
 use crate::ingest::entry;
 
-/// Looks for losses until `stop`; appends their gap events, durable, then settles them. A crash in between tells a gap twice, never not.
+/// Looks for losses until `stop`; appends their gap events, durable, then says so. A crash in between tells a gap twice, never not.
 pub(crate) async fn run(log: Log, own_asset: Arc<str>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -28,18 +32,20 @@ pub(crate) async fn run(log: Log, own_asset: Arc<str>, stop: CancellationToken) 
 }
 
 fn tell(log: &Log, own_asset: &Arc<str>) {
-    for loss in log.losses() {
+    let passed = log.cursor(Cursor::MIRROR).map_or(0, |cursor| cursor.sequence);
+    let is_final = |loss: &Loss| loss.reason == LossReason::Damaged || loss.last <= passed;
+    for loss in log.losses().into_iter().filter(is_final) {
         warn!(first = loss.first, last = loss.last, reason = ?loss.reason, detail = %loss.detail, "events were lost from the log");
         let now = Timestamp::now();
         let entries = gaps(&loss, own_asset).iter().map(|gap| entry(&gap.to_sample(now))).collect();
-        match log.append_durable(entries) {
-            Ok(Appended::Durable { .. }) => {}
-            // Still full: the loss stays unsettled and is told later.
+        let at = match log.append_durable(entries) {
+            Ok(Appended::Durable { last, .. }) => last,
+            // Still full: it is told later.
             Ok(Appended::Refused { .. }) => return,
             Err(error) => return error!(error = %chain(&error), "a gap could not be told"),
-        }
-        if let Err(error) = log.settle(&loss) {
-            return error!(error = %chain(&error), "a told gap could not be settled, it will be told again");
+        };
+        if let Err(error) = log.told(&loss, at) {
+            return error!(error = %chain(&error), "the log does not know that a gap was told, it will be told again");
         }
     }
 }

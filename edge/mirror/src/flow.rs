@@ -13,6 +13,7 @@ use crate::producer::{NotTaken, Producer, Report};
 use crate::readback::{Standing, Verdict};
 use crate::scout::Failure;
 use crate::status::State;
+use crate::window::Passed;
 use crate::worker::{Ground, Worker, chain};
 
 /// Events handed over between two looks at the reports.
@@ -38,6 +39,7 @@ pub(crate) struct Flow {
     /// Largest batch; records above this size go alone.
     pub(crate) batch_bytes: usize,
     pub(crate) reports: Vec<Report>,
+    passed: Vec<Passed>,
     pub(crate) failures: Vec<(u64, Code)>,
     heard: Instant,
     pace: Pace,
@@ -70,6 +72,7 @@ impl Worker {
             alone: None,
             batch_bytes,
             reports: Vec::new(),
+            passed: Vec::new(),
             failures: Vec::new(),
             heard: now,
             pace: Pace::new(self.config.rate, now),
@@ -152,13 +155,20 @@ impl Worker {
         if went_well {
             self.things_went_well();
         }
-        let mut backwards = None;
         let Some(note) = &mut self.note else { return Ok(()) };
-        let count = self.window.advance(|partition, offset, sequence| {
+        self.window.advance(&mut flow.passed);
+        let dropped = self.log.acknowledge(self.window.acknowledged());
+        let (mut count, mut backwards) = (0, None);
+        for Passed { sequence, key, key_sequence, place } in flow.passed.drain(..) {
+            if sequence <= dropped {
+                self.arrivals.note(&key, key_sequence);
+            }
+            let Some((partition, offset)) = place else { continue };
+            count += 1;
             if !note.acknowledge(partition, offset, sequence) {
                 backwards.get_or_insert((partition, offset));
             }
-        });
+        }
         flow.mirrored += count;
         let (acknowledged, outstanding) = (self.window.acknowledged(), self.window.waiting() as u64);
         let backlog = self.log.durable().saturating_sub(acknowledged);
@@ -207,22 +217,24 @@ impl Worker {
             };
             let event = match read {
                 Read::Lost { last, .. } => {
-                    self.window.settle(last, 0);
+                    // What stands of it is not lost.
+                    self.tell_arrived(flow.standing.arrivals())?;
+                    self.window.pass_over(last, 0);
                     taken += 1;
                     continue;
                 }
                 Read::Entry(event) => event,
             };
-            let verdict = flow.standing.verdict(event.sequence, event.key.as_bytes(), event.key_sequence);
+            let verdict = flow.standing.verdict(event.sequence, &event.key, event.key_sequence);
             if verdict == Verdict::Stands {
-                self.window.settle(event.sequence, event.timestamp);
+                self.window.stands(&event);
                 taken += 1;
                 continue;
             }
             let size = event.value.len() + event.key.len() + FRAMING;
             if size > self.config.max_record_bytes {
                 self.refuse(&event, Code::MessageSizeTooLarge)?;
-                self.window.settle(event.sequence, event.timestamp);
+                self.window.pass_over(event.sequence, event.timestamp);
                 taken += 1;
                 continue;
             }
@@ -240,7 +252,7 @@ impl Worker {
                 }
                 Err(NotTaken::Refused(code)) if class::of(code) == Class::Record => {
                     self.refuse(&event, code)?;
-                    self.window.settle(event.sequence, event.timestamp);
+                    self.window.pass_over(event.sequence, event.timestamp);
                     continue;
                 }
                 Err(NotTaken::Refused(code)) => {
@@ -251,7 +263,7 @@ impl Worker {
             if self.window.waiting() == 0 {
                 flow.heard = Instant::now();
             }
-            self.window.hand_over(event.sequence, size, event.timestamp);
+            self.window.hand_over(&event, size);
             if is_marked {
                 self.shared.update(|status| status.resent += 1);
             }

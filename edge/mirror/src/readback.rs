@@ -8,7 +8,7 @@
 //! Reality may disagree (a topic that grew partitions, an unclean election, somebody deleting records): an event is missing, and a later one of its asset
 //! stands. It is sent all the same, marked `of-resent` (it is late), and counted, so that it is said aloud.
 
-use std::collections::HashMap;
+use edge_buffer::Arrivals;
 
 /// What to do with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub(crate) struct Standing {
     /// One bit for each sequence from `after` + 1; grows up to the last one found.
     bits: Vec<u64>,
     count: u64,
-    /// Per key, the highest asset sequence found.
-    last_of_key: HashMap<Box<[u8]>, u64>,
+    /// The events found, by their assets' sequences.
+    arrivals: Arrivals,
     complete: bool,
     repeats: u64,
     strangers: u64,
@@ -43,7 +43,17 @@ impl Standing {
     /// Doubt about the sequences `after` + 1 to `through`, nothing found yet.
     pub(crate) fn doubt(after: u64, through: u64) -> Self {
         let through = through.max(after);
-        Self { after, through, bits: Vec::new(), count: 0, last_of_key: HashMap::new(), complete: true, repeats: 0, strangers: 0, holes: 0 }
+        Self {
+            after,
+            through,
+            bits: Vec::new(),
+            count: 0,
+            arrivals: Arrivals::default(),
+            complete: true,
+            repeats: 0,
+            strangers: 0,
+            holes: 0,
+        }
     }
 
     /// No doubt: everything beyond `after` is to be sent.
@@ -52,7 +62,7 @@ impl Standing {
     }
 
     /// Takes in one record that stands in Kafka, by its headers. Records of other edges and epochs must not come here.
-    pub(crate) fn found(&mut self, sequence: u64, key: &[u8], key_sequence: u64) {
+    pub(crate) fn found(&mut self, sequence: u64, key: &str, key_sequence: u64) {
         if sequence <= self.after {
             return;
         }
@@ -70,10 +80,7 @@ impl Standing {
         }
         self.bits[word] |= bit;
         self.count += 1;
-        match self.last_of_key.get_mut(key) {
-            Some(last) => *last = key_sequence.max(*last),
-            None => drop(self.last_of_key.insert(key.into(), key_sequence)),
-        }
+        self.arrivals.note(key, key_sequence);
     }
 
     /// Not everything was read: what was not found may stand all the same.
@@ -82,7 +89,7 @@ impl Standing {
     }
 
     /// What to do with an event of the log.
-    pub(crate) fn verdict(&mut self, sequence: u64, key: &[u8], key_sequence: u64) -> Verdict {
+    pub(crate) fn verdict(&mut self, sequence: u64, key: &str, key_sequence: u64) -> Verdict {
         if sequence <= self.after {
             return Verdict::Stands;
         }
@@ -96,7 +103,7 @@ impl Standing {
         if !self.complete {
             return Verdict::SendMarked;
         }
-        if self.last_of_key.get(key).is_some_and(|last| *last > key_sequence) {
+        if self.arrivals.last(key).is_some_and(|last| last > key_sequence) {
             self.holes += 1;
             return Verdict::SendMarked;
         }
@@ -113,7 +120,12 @@ impl Standing {
         self.through
     }
 
-    /// Events in doubt that were found.
+    /// The events in doubt that were found, by their keys' numbers; empty after [`Self::forget`].
+    pub(crate) fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
+    }
+
+    /// How many events in doubt were found.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
@@ -140,7 +152,7 @@ impl Standing {
 
     /// Frees what is not needed once everything in doubt was asked for.
     pub(crate) fn forget(&mut self) {
-        (self.bits, self.last_of_key) = (Vec::new(), HashMap::new());
+        (self.bits, self.arrivals) = (Vec::new(), Arrivals::default());
         self.after = self.through;
         self.count = 0;
     }

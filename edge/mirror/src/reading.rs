@@ -84,7 +84,8 @@ pub(crate) fn read(
             Seen::Record(message) => {
                 let partition = message.partition();
                 if let Some((sequence, key_sequence)) = ours.sequences(message) {
-                    standing.found(sequence, message.key().unwrap_or_default(), key_sequence);
+                    let key = str::from_utf8(message.key().unwrap_or_default()).unwrap_or_default();
+                    standing.found(sequence, key, key_sequence);
                 }
                 places.insert(partition, message.offset() + 1);
                 if open.get(&partition).is_some_and(|end| message.offset() + 1 >= *end) {

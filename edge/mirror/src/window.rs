@@ -1,7 +1,9 @@
 //! Events handed over and not yet acknowledged, in the log's order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use edge_buffer::Stored;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 /// The number of a hand-over: what librdkafka carries through to the delivery report.
@@ -29,7 +31,19 @@ struct Slot {
     through: u64,
     bytes: usize,
     timestamp: i64,
+    /// Key and number in the key's own count; `None` for what does not stand in Kafka.
+    event: Option<(Arc<str>, u64)>,
     state: State,
+}
+
+/// An event that left the window because it stands in Kafka.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Passed {
+    pub(crate) sequence: u64,
+    pub(crate) key: Arc<str>,
+    pub(crate) key_sequence: u64,
+    /// Partition and offset, if this producer brought it there.
+    pub(crate) place: Option<(i32, i64)>,
 }
 
 /// The window. Its front is the acknowledged prefix's end.
@@ -87,15 +101,23 @@ impl Window {
         self.base.wrapping_add(self.slots.len())
     }
 
-    pub(crate) fn hand_over(&mut self, sequence: u64, bytes: usize, timestamp: i64) {
-        self.slots.push_back(Slot { through: sequence, bytes, timestamp, state: State::Waiting });
+    /// Takes in an event that waits for its report; `bytes` with what surrounds it.
+    pub(crate) fn hand_over(&mut self, event: &Stored, bytes: usize) {
+        let slot = Slot { through: event.sequence, bytes, timestamp: event.timestamp, event: name(event), state: State::Waiting };
+        self.slots.push_back(slot);
         self.bytes += bytes;
         self.waiting += 1;
     }
 
-    /// Takes in what needs no report.
-    pub(crate) fn settle(&mut self, through: u64, timestamp: i64) {
-        self.slots.push_back(Slot { through, bytes: 0, timestamp, state: State::Settled });
+    /// Takes in an event that stands in Kafka already.
+    pub(crate) fn stands(&mut self, event: &Stored) {
+        let slot = Slot { through: event.sequence, bytes: 0, timestamp: event.timestamp, event: name(event), state: State::Settled };
+        self.slots.push_back(slot);
+    }
+
+    /// Takes in what will never stand in Kafka: a range that the log lost, an event that was refused.
+    pub(crate) fn pass_over(&mut self, through: u64, timestamp: i64) {
+        self.slots.push_back(Slot { through, bytes: 0, timestamp, event: None, state: State::Settled });
     }
 
     /// Takes in a report; returns the event's sequence if it failed. Unknown handles and second reports are ignored.
@@ -123,59 +145,69 @@ impl Window {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.through == sequence)
             && matches!(slot.state, State::Failed)
         {
-            slot.state = State::Settled;
+            (slot.state, slot.event) = (State::Settled, None);
         }
     }
 
-    /// Moves the acknowledged prefix on; tells partition, offset and sequence of each event that Kafka took. Returns how many those were.
-    pub(crate) fn advance(&mut self, mut taken: impl FnMut(i32, i64, u64)) -> u64 {
-        let mut count = 0;
+    /// Moves the acknowledged prefix on; `passed` gets what stands in Kafka of it.
+    pub(crate) fn advance(&mut self, passed: &mut Vec<Passed>) {
         while let Some(slot) = self.slots.front() {
-            match slot.state {
+            let place = match slot.state {
                 State::Waiting | State::Failed => break,
-                State::Settled => {}
-                State::Acknowledged { partition, offset } => {
-                    taken(partition, offset, slot.through);
-                    count += 1;
-                }
-            }
+                State::Settled => None,
+                State::Acknowledged { partition, offset } => Some((partition, offset)),
+            };
             self.acknowledged = slot.through;
-            self.slots.pop_front();
             self.base = self.base.wrapping_add(1);
+            if let Some(Slot { through, event: Some((key, key_sequence)), .. }) = self.slots.pop_front() {
+                passed.push(Passed { sequence: through, key, key_sequence, place });
+            }
         }
-        count
     }
+}
+
+fn name(event: &Stored) -> Option<(Arc<str>, u64)> {
+    Some((event.key.clone(), event.key_sequence))
 }
 
 #[cfg(test)]
 mod tests {
+    use edge_buffer::Stored;
+
     use super::{Code, Window};
 
-    fn acknowledged(window: &mut Window) -> (u64, Vec<(i32, i64, u64)>) {
-        let mut taken = Vec::new();
-        window.advance(|partition, offset, sequence| taken.push((partition, offset, sequence)));
-        (window.acknowledged(), taken)
+    fn event(sequence: u64) -> Stored {
+        Stored { sequence, key_sequence: sequence * 10, key: "PRESS-1".into(), timestamp: 0, value: Default::default() }
+    }
+
+    type Brought = Vec<(u64, u64, Option<(i32, i64)>)>;
+
+    fn acknowledged(window: &mut Window) -> (u64, Brought) {
+        let mut passed = Vec::new();
+        window.advance(&mut passed);
+        (window.acknowledged(), passed.into_iter().map(|event| (event.sequence, event.key_sequence, event.place)).collect())
     }
 
     #[test]
     fn only_the_contiguous_prefix_is_acknowledged() {
         let mut window = Window::new(10);
-        let handles: Vec<_> = (11..=13)
+        window.stands(&event(11));
+        let handles: Vec<_> = (12..=14)
             .map(|sequence| {
                 let handle = window.next_handle();
-                window.hand_over(sequence, 100, 0);
+                window.hand_over(&event(sequence), 100);
                 handle
             })
             .collect();
-        window.settle(20, 0);
+        window.pass_over(20, 0);
         window.report(handles[1], Ok((0, 5)));
-        assert_eq!(acknowledged(&mut window), (10, vec![]));
+        assert_eq!(acknowledged(&mut window), (11, vec![(11, 110, None)]));
         window.report(handles[0], Ok((1, 7)));
-        assert_eq!(acknowledged(&mut window), (12, vec![(1, 7, 11), (0, 5, 12)]));
-        assert_eq!(window.report(handles[2], Err(Code::MessageSizeTooLarge)), Some((13, Code::MessageSizeTooLarge)));
-        assert_eq!(acknowledged(&mut window), (12, vec![]), "what failed is not acknowledged");
-        window.give_up(13);
-        assert_eq!(acknowledged(&mut window), (20, vec![]), "a lost range behind it is covered as a whole");
+        assert_eq!(acknowledged(&mut window), (13, vec![(12, 120, Some((1, 7))), (13, 130, Some((0, 5)))]));
+        assert_eq!(window.report(handles[2], Err(Code::MessageSizeTooLarge)), Some((14, Code::MessageSizeTooLarge)));
+        assert_eq!(acknowledged(&mut window), (13, vec![]), "what failed is not acknowledged");
+        window.give_up(14);
+        assert_eq!(acknowledged(&mut window), (20, vec![]), "neither an event that was given up nor a lost range stands in Kafka");
         assert_eq!((window.bytes(), window.waiting(), window.is_empty()), (0, 0, true));
     }
 
@@ -183,7 +215,7 @@ mod tests {
     fn a_report_that_comes_twice_or_too_late_changes_nothing() {
         let mut window = Window::new(0);
         let handle = window.next_handle();
-        window.hand_over(1, 10, 0);
+        window.hand_over(&event(1), 10);
         window.report(handle, Ok((0, 0)));
         window.report(handle, Err(Code::Fail));
         assert_eq!(acknowledged(&mut window).0, 1);

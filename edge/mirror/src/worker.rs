@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use asset_stream::Timestamp;
-use edge_buffer::{Cursor, Log};
+use edge_buffer::{Arrivals, Cursor, Log};
 use tracing::{error, info, warn};
 
 use crate::class::Class;
@@ -58,6 +58,8 @@ pub(crate) struct Worker {
     pub(crate) doubt: Doubt,
     /// Log ends to be taken over as places once everything up to the sequence is acknowledged.
     pub(crate) mark: Option<(u64, Vec<(i32, i64)>)>,
+    /// What Kafka took after the log had dropped it, and the log does not know yet.
+    pub(crate) arrivals: Arrivals,
     /// Events that were in a batch that Kafka refused: each is sent alone, to find the culprit.
     pub(crate) suspects: BTreeSet<u64>,
     /// Records refused since the last one that was taken.
@@ -92,6 +94,7 @@ impl Worker {
             note,
             doubt,
             mark: None,
+            arrivals: Arrivals::default(),
             suspects: BTreeSet::new(),
             refused_in_a_row: 0,
             batch_bytes: BATCH,
@@ -214,13 +217,28 @@ impl Worker {
             return Ok(());
         }
         note.clean = is_clean;
+        let encoded = note.encode();
+        let arrivals = std::mem::take(&mut self.arrivals);
+        if let Err(failure) = self.tell_arrived(&arrivals) {
+            self.arrivals = arrivals;
+            return Err(failure);
+        }
         let sequence = self.window.acknowledged();
-        let cursor = Cursor { sequence, note: note.encode() };
+        let cursor = Cursor { sequence, note: encoded };
         self.kept = (sequence, Instant::now());
         self.log.keep_cursor(CURSOR, cursor).map_err(|e| {
             let text = format!("the cursor cannot be kept in the log: {}", chain(&e));
             Failure::new(Class::Transient, text)
         })
+    }
+
+    /// Tells the log what stands in Kafka although it was dropped, before the cursor passes it: then the loss is final.
+    pub(crate) fn tell_arrived(&self, arrivals: &Arrivals) -> Result<(), Failure> {
+        if arrivals.is_empty() {
+            return Ok(());
+        }
+        let failed = |e| Failure::new(Class::Transient, format!("what arrived cannot be noted in the log: {}", chain(&e)));
+        self.log.arrived(arrivals).map_err(failed)
     }
 
     /// The note for this cluster and topic; a new one where there is none.

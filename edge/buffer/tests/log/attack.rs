@@ -84,7 +84,7 @@ pub(crate) fn attack(data: &[u8]) {
     assert_eq!(outcome, Appended::Durable { first: before + 1, last: before + 30 });
     read(&log);
     for loss in log.losses() {
-        log.settle(&loss).expect("settled");
+        log.told(&loss, before + 30).expect("noted");
     }
     drop(log.stats());
     log.close().expect("closed");

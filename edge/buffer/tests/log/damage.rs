@@ -155,9 +155,9 @@ impl Case {
         }
         self.compare(&log);
         for loss in &losses {
-            log.settle(loss).expect("settled");
+            log.told(loss, log.durable()).expect("noted");
         }
-        assert_eq!(log.losses(), [], "all is settled");
+        assert_eq!(log.losses(), [], "all is told");
         log.close().expect("closed");
         self.sim = self.sim.kill();
         let again = open_on(self.config.clone(), self.sim.storage()).expect("the mended log");

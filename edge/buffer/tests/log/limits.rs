@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::sim::Sim;
-use edge_buffer::{Appended, Config, Cursor, Entry, Error, Health, Log, LossReason, Read, Refusal, WhenFull, open_on};
+use edge_buffer::{Appended, Arrivals, Config, Cursor, Entry, Error, Health, Log, LossReason, Read, Refusal, WhenFull, open_on};
 
 const SEGMENT: u64 = 8 << 10;
 /// What the two small files take.
@@ -112,29 +112,101 @@ fn a_full_log_drops_its_oldest_and_says_exactly_what() {
         next = loss.last + 1;
     }
     assert_eq!((stats.first, stats.dropped), (next, next - 1));
-    assert!(losses.len() <= 9, "many drops become one loss, seen {}", losses.len());
-    // What is settled while drops go on stays settled, and the rest stays told.
-    for loss in &losses {
-        log.settle(loss).expect("settled");
-    }
-    fill(&log, 1200);
-    assert_eq!(log.losses()[0].first, next);
+    assert_eq!(losses.len(), 1, "drops that follow each other are one loss");
 }
 
 #[test]
-fn a_loss_that_grew_while_it_was_told_keeps_what_was_not_told() {
+fn a_loss_that_grew_while_it_was_told_is_told_as_a_whole() {
     let sim = Sim::new(1);
     let log = open_on(config(), sim.storage()).expect("a log").log;
     fill(&log, 1500);
     let told = log.losses().pop().expect("a loss");
     fill(&log, 2000);
-    let grown = log.losses().pop().expect("a loss");
-    assert!(grown.id == told.id && grown.last > told.last, "drops are joined: {told:?} {grown:?}");
-    log.settle(&told).expect("settled");
-    let rest = log.losses().pop().expect("the rest");
-    assert_eq!((rest.first, rest.last), (told.last + 1, grown.last));
-    assert_eq!(rest.count, Some(rest.last - rest.first + 1));
-    assert_eq!(rest.keys.iter().filter_map(|key| key.count).sum::<u64>(), rest.last - rest.first + 1);
+    log.told(&told, 1500).expect("noted");
+    let [grown] = &log.losses()[..] else { panic!("expected one loss, seen {:?}", log.losses()) };
+    assert!((grown.id, grown.first) == (told.id, 1) && grown.last > told.last, "{told:?} {grown:?}");
+    log.told(grown, 2000).expect("noted");
+    assert_eq!(log.losses(), []);
+}
+
+#[test]
+fn a_loss_is_listed_again_when_what_told_it_is_dropped_too() {
+    let sim = Sim::new(1);
+    let log = open_on(config(), sim.storage()).expect("a log").log;
+    fill(&log, 1000);
+    let loss = log.losses().pop().expect("a loss");
+    acknowledge(&log, loss.last);
+    fill(&log, 1020);
+    log.told(&loss, 1020).expect("noted");
+    assert_eq!(log.losses(), []);
+    wait_until("a drop of the entries that told it", || {
+        fill(&log, log.durable() + 20);
+        log.stats().first > 1020
+    });
+    let losses = log.losses();
+    assert_eq!((losses.len(), &losses[0]), (2, &loss), "{losses:?}");
+    assert!(losses[1].first == loss.last + 1 && losses[1].last >= 1020, "{losses:?}");
+    // Also after a crash.
+    let after = sim.power_cut();
+    drop(log);
+    let log = open_on(config(), after.storage()).expect("the log").log;
+    assert_eq!(log.losses(), losses);
+    let last = log.durable();
+    for loss in &losses {
+        log.told(loss, last).expect("noted");
+    }
+    // Once the entry that tells is acknowledged, it may go.
+    acknowledge(&log, last);
+    fill(&log, 4000);
+    assert!(log.losses().iter().all(|loss| loss.first > last), "{:?}", log.losses());
+}
+
+#[test]
+fn what_was_on_its_way_when_it_was_dropped_is_not_lost_if_it_arrives() {
+    let sim = Sim::new(1);
+    let log = open_on(config(), sim.storage()).expect("a log").log;
+    fill(&log, 200);
+    let mut reader = log.reader(0);
+    let mut on_the_way = Vec::new();
+    while on_the_way.len() < 30 {
+        for read in reader.next_block(10).expect("readable") {
+            let Read::Entry(stored) = read else { panic!("lost: {read:?}") };
+            on_the_way.push(stored);
+        }
+    }
+    assert_eq!(log.acknowledge(10), 0, "nothing is dropped yet");
+    fill(&log, 1000);
+    let dropped = log.acknowledge(30);
+    assert_eq!(dropped, log.stats().first - 1);
+    let before = log.losses();
+    assert_eq!((before[0].first, before[0].count), (11, Some(dropped - 10)), "what had arrived before it was dropped does not count");
+    let mut arrivals = Arrivals::default();
+    on_the_way[10..].iter().for_each(|stored| arrivals.note(&stored.key, stored.key_sequence));
+    // Twice: a crash may have come between this and the cursor.
+    for _ in 0..2 {
+        log.arrived(&arrivals).expect("noted");
+        let losses = log.losses();
+        assert_eq!((losses.len(), losses[0].count), (1, Some(dropped - 30)), "{losses:?}");
+        assert_eq!(losses[0].keys.iter().filter_map(|key| key.count).sum::<u64>(), dropped - 30);
+        let key = losses[0].keys.iter().find(|key| key.key.as_deref() == Some("asset-5")).expect("asset-5");
+        assert_eq!(key.first, 5, "its entries are 6, 13, 20, 27, 34: four have arrived");
+    }
+}
+
+#[test]
+fn a_key_of_which_some_in_the_middle_arrived_is_lost_on_both_sides_of_them() {
+    let sim = Sim::new(1);
+    let log = open_on(config(), sim.storage()).expect("a log").log;
+    fill(&log, 1000);
+    let mut arrivals = Arrivals::default();
+    (5..=9).for_each(|n| arrivals.note("asset-5", n));
+    log.arrived(&arrivals).expect("noted");
+    let loss = &log.losses()[0];
+    let parts: Vec<_> = loss.keys.iter().filter(|key| key.key.as_deref() == Some("asset-5")).collect();
+    let [before, behind] = parts[..] else { panic!("expected two parts, seen {parts:?}") };
+    assert_eq!((before.first, before.last, before.count), (1, 4, Some(4)));
+    assert_eq!((behind.first, behind.count), (10, Some(behind.last - 9)));
+    assert_eq!(loss.count, Some(loss.last - 5));
 }
 
 #[test]

@@ -26,7 +26,7 @@ enum Action {
     Acknowledge(u64),
     Keep(u8, u64),
     Read(u64, usize),
-    Settle,
+    Tell,
     Close,
     Kill,
     Cut,
@@ -45,7 +45,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (0_u64..=100).prop_map(Action::Acknowledge),
         1 => (0_u8..3, 0_u64..=100).prop_map(|(name, part)| Action::Keep(name, part)),
         2 => (0_u64..=100, 1_usize..20).prop_map(|(from, max)| Action::Read(from, max)),
-        1 => Just(Action::Settle),
+        1 => Just(Action::Tell),
         1 => Just(Action::Close),
         1 => Just(Action::Kill),
         1 => Just(Action::Cut),
@@ -79,8 +79,8 @@ struct Model {
     cursors: BTreeMap<String, Cursor>,
     /// Values that were to be kept when the power went.
     doubtful_cursors: BTreeMap<String, Vec<Cursor>>,
-    /// Losses that were settled, and those that may have been.
-    settled: Vec<Loss>,
+    /// Losses that were told, or may have been, and the entry that told them.
+    told: Vec<(Loss, u64)>,
     made: u64,
 }
 
@@ -130,11 +130,12 @@ impl Run {
                 let after = self.log().durable() * part / 100;
                 self.check_reading(after, *max);
             }
-            Action::Settle => {
+            Action::Tell => {
                 for loss in self.log().losses() {
-                    // A settlement that failed may have reached the disk all the same.
-                    drop(self.log().settle(&loss));
-                    self.model.settled.push(loss);
+                    // As if the last entry told it. A note that failed may have reached the disk all the same.
+                    let at = self.log().durable();
+                    drop(self.log().told(&loss, at));
+                    self.model.told.push((loss, at));
                 }
             }
             Action::Close => {
@@ -324,14 +325,18 @@ impl Run {
         let acknowledged = self.model.cursors.get(Cursor::MIRROR).map_or(0, |cursor| cursor.sequence);
         let doubtful = self.model.doubtful_cursors.get(Cursor::MIRROR).into_iter().flatten().map(|cursor| cursor.sequence);
         let acknowledged = doubtful.fold(acknowledged, u64::max);
-        for (first, last) in lost {
+        let is_lost = |sequence: u64| lost.iter().any(|(first, last)| (*first..=*last).contains(&sequence));
+        for (first, last) in &lost {
             let losses = self.log().losses();
             let is_told = |sequence: u64| {
-                let tells = |loss: &&Loss| loss.first <= sequence && sequence <= loss.last;
+                let tells = |loss: &Loss| loss.first <= sequence && sequence <= loss.last && loss.reason == LossReason::DroppedOldest;
+                // An entry that was dropped itself, before anybody had it, tells nothing.
+                let is_there = |at: u64| at <= acknowledged || !is_lost(at);
                 sequence <= acknowledged
-                    || losses.iter().chain(&self.model.settled).any(|loss| tells(&loss) && loss.reason == LossReason::DroppedOldest)
+                    || losses.iter().any(tells)
+                    || self.model.told.iter().any(|(loss, at)| tells(loss) && is_there(*at))
             };
-            let untold = (first..=last).find(|sequence| !is_told(*sequence));
+            let untold = (*first..=*last).find(|sequence| !is_told(*sequence));
             assert_eq!(
                 untold,
                 None,
@@ -451,7 +456,7 @@ fn a_power_cut_at_every_single_operation_of_a_run_is_survived() {
         Action::Append(vec![100, 100]),
         Action::Acknowledge(90),
         Action::Append(vec![200]),
-        Action::Settle,
+        Action::Tell,
         Action::Append(vec![50, 10]),
     ];
     let mut cuts = 0;

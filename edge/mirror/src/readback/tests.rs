@@ -58,12 +58,12 @@ impl World {
                     break;
                 }
                 left -= 1;
-                standing.found(*sequence, &[*key], *n);
+                standing.found(*sequence, &key.to_string(), *n);
             }
         }
         for event in &self.log[self.cursor as usize..] {
             let partition = event.1 as usize % self.partitions.len();
-            match standing.verdict(event.0, &[event.1], event.2) {
+            match standing.verdict(event.0, &event.1.to_string(), event.2) {
                 Verdict::Stands => {}
                 Verdict::Send => self.partitions[partition].push((*event, false)),
                 Verdict::SendMarked => self.partitions[partition].push((*event, true)),
@@ -155,14 +155,14 @@ proptest! {
 #[test]
 fn what_others_write_under_our_name_is_noticed() {
     let mut standing = Standing::doubt(10, 20);
-    standing.found(9, b"a", 1);
-    standing.found(15, b"a", 2);
-    standing.found(15, b"a", 2);
-    standing.found(21, b"a", 3);
+    standing.found(9, "a", 1);
+    standing.found(15, "a", 2);
+    standing.found(15, "a", 2);
+    standing.found(21, "a", 3);
     assert_eq!((standing.count(), standing.repeats(), standing.strangers()), (1, 1, 1));
     assert!(!standing.is_settled());
     for sequence in 11..=20 {
-        standing.found(sequence, b"b", sequence);
+        standing.found(sequence, "b", sequence);
     }
     assert!(standing.is_settled());
 }
@@ -171,6 +171,6 @@ fn what_others_write_under_our_name_is_noticed() {
 fn without_doubt_everything_beyond_the_cursor_is_sent() {
     let mut standing = Standing::clear(5);
     assert!(standing.is_settled());
-    assert_eq!(standing.verdict(5, b"a", 1), Verdict::Stands);
-    assert_eq!(standing.verdict(6, b"a", 2), Verdict::Send);
+    assert_eq!(standing.verdict(5, "a", 1), Verdict::Stands);
+    assert_eq!(standing.verdict(6, "a", 2), Verdict::Send);
 }
