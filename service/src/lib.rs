@@ -4,11 +4,12 @@
 //! - [`logging`]: the journal under systemd, readable lines elsewhere.
 //! - [`signals`], [`notify`]: being started, watched and stopped by systemd.
 //! - [`kafka`]: how to reach the brokers, the same section in both config files.
-//! - [`tls`]: one TLS provider for everything.
+//! - [`tls`]: one TLS provider for everything; [`error`]: errors as people read them.
 //!
 //! Non-goals: anything about assets, logs or protocols; a framework. No workspace crate is used here.
 
 pub mod config;
+pub mod error;
 pub mod kafka;
 pub mod logging;
 pub mod notify;

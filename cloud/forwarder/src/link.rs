@@ -10,6 +10,7 @@ use async_nats::client::{PublishError, PublishErrorKind};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ReconnectToServer, Subscriber};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
+use service::error::chain;
 
 use crate::config::{Cluster, without_login};
 
@@ -149,19 +150,4 @@ async fn options(cluster: &Cluster, name: &str, complaint: Arc<Mutex<Option<Stri
         options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
     }
     Ok(options)
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Some errors print their cause themselves.
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

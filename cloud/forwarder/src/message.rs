@@ -8,9 +8,9 @@ use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 
 use crate::config::{Route, SubjectForm};
-use crate::link::chain;
 use crate::record::{Record, Time};
 use crate::window::Entry;
+use service::error::chain;
 
 const EDGE: HeaderName = HeaderName::from_static(headers::EDGE);
 const SEQUENCE: HeaderName = HeaderName::from_static(headers::SEQUENCE);

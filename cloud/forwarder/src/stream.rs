@@ -3,10 +3,10 @@
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, Republish, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
+use service::error::chain;
 use tracing::{info, warn};
 
 use crate::config::{Create, Route, SubjectForm};
-use crate::link::chain;
 
 /// The subjects of a route's stream.
 fn subjects(route: &Route) -> String {

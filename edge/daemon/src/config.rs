@@ -240,22 +240,10 @@ impl Config {
         if let Some(kafka) = &self.kafka
             && let Err(error) = kafka.client()
         {
-            problem("kafka", chain(&error));
+            problem("kafka", service::error::chain(&error));
         }
         problems
     }
-}
-
-/// An error with all its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

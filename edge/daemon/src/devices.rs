@@ -9,8 +9,9 @@ use asset_stream::uns::{Schema, Uns};
 use gateway::Gateway;
 use gateway_modbus::{Buses, ModbusGateway};
 use gateway_opcua::OpcuaGateway;
+use service::error::chain;
 
-use crate::config::{Config, chain};
+use crate::config::Config;
 use crate::register::Facts;
 
 /// A device as its file describes it, with everything checked.

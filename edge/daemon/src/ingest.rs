@@ -92,7 +92,7 @@ fn take(mut batch: Batch, log: &Log, largest: usize, counters: &Arc<Counters>, r
         }
     };
     if let Err(error) = log.append(entries, done) {
-        error!(error = %crate::config::chain(&error), "the log takes no more events");
+        error!(error = %service::error::chain(&error), "the log takes no more events");
     }
 }
 

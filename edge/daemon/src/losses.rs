@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use asset_stream::{Gap, GapReason, Timestamp};
 use edge_buffer::{Appended, Cursor, Log, Loss, LossReason};
+use service::error::chain;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::config::chain;
 use crate::ingest::entry;
 
 /// Looks for losses until `stop`; appends their gap events, durable, then says so. A crash in between tells a gap twice, never not.

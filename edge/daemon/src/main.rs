@@ -58,7 +58,7 @@ fn run(cli: &Cli) -> ExitCode {
         Err(problems) => return check::refuse(&problems),
     };
     if let Err(error) = service::logging::init(checked.config.edge.log_filter.as_deref()) {
-        eprintln!("openfactory-edge: {}", config::chain(&error));
+        eprintln!("openfactory-edge: {}", service::error::chain(&error));
         return ExitCode::from(BAD_CONFIG);
     }
     match app::run(checked) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use asset_stream::{DataItem, Kind, Sample, Timestamp};
 use edge_buffer::Read;
+use service::error::chain;
 use tracing::{info, warn};
 
 use crate::OnChangedTopic;
@@ -16,7 +17,7 @@ use crate::reading::{self, Ended, Places};
 use crate::scout::{Failure, Scout};
 use crate::status::State;
 use crate::window::Window;
-use crate::worker::{Doubt, Ground, Worker, chain};
+use crate::worker::{Doubt, Ground, Worker};
 
 /// Looking by time begins this much earlier: a topic that stamps records itself may have another clock.
 const SLACK_MILLIS: i64 = 3_600_000;

@@ -122,7 +122,7 @@ impl Announcer {
         let (scout, producer) = match (Scout::new(&self.config, "edges"), self.producer()) {
             (Ok(scout), Ok(producer)) => (scout, producer),
             (Err(e), _) | (_, Err(e)) => {
-                error!(error = crate::worker::chain(&e), "the edge cannot announce itself");
+                error!(error = service::error::chain(&e), "the edge cannot announce itself");
                 return;
             }
         };

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use edge_buffer::{Read, Reader, Stored};
 use rdkafka::error::RDKafkaErrorCode as Code;
+use service::error::chain;
 use tracing::{debug, warn};
 
 use crate::class::{self, Class};
@@ -14,7 +15,7 @@ use crate::readback::{Standing, Verdict};
 use crate::scout::Failure;
 use crate::status::State;
 use crate::window::Passed;
-use crate::worker::{Ground, Worker, chain};
+use crate::worker::{Ground, Worker};
 
 /// Events handed over between two looks at the reports.
 const STRIDE: usize = 1000;

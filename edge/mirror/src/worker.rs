@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use asset_stream::Timestamp;
 use edge_buffer::{Arrivals, Cursor, Log};
+use service::error::chain;
 use tracing::{error, info, warn};
 
 use crate::class::Class;
@@ -326,16 +327,4 @@ impl Worker {
     pub(crate) fn places(&self) -> BTreeMap<i32, Place> {
         self.note.as_ref().map(|note| note.partitions.clone()).unwrap_or_default()
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
