@@ -11,7 +11,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::{Checkpoint, empty};
@@ -62,7 +62,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// As the caller of `open` is told.
+    /// As those are told who wait for their entries.
     pub(crate) fn into_refusal(self) -> Refusal {
         match self {
             Self::Full(why) => Refusal::Full(why),
@@ -158,12 +158,8 @@ impl Committer {
                         bytes += frame.len();
                         group.push(Ready { frame, block });
                     }
-                    Err(TryRecvError::Empty) => {
-                        // Not compressed yet: it would make the others wait.
-                        *held = Some(Job::Block(block));
-                        break;
-                    }
-                    Err(TryRecvError::Disconnected) => {
+                    // Not compressed yet: it would make the others wait. Or the thread that does it is gone, which its turn will show.
+                    Err(_) => {
                         *held = Some(Job::Block(block));
                         break;
                     }
@@ -282,17 +278,28 @@ impl Committer {
             let at = self.scratch.len() as u64;
             self.scratch.extend_from_slice(ready.frame.place(first, at, 0));
         }
-        let path = shared.path(first);
-        let result = (|| {
-            file.write_at(&self.scratch, 0).map_err(Error::io("write", &temporary))?;
-            file.sync_data().map_err(Error::io("sync", &temporary))?;
-            shared.storage.rename(&temporary, &path).map_err(Error::io("rename to", &path))?;
-            shared.storage.sync_dir(&shared.config.dir).map_err(Error::io("sync", &shared.config.dir))
-        })();
-        if let Err(error) = result {
-            Meter::add(&shared.meter.sync_failures, 1);
+        let made = file
+            .write_at(&self.scratch, 0)
+            .map_err(Error::io("write", &temporary))
+            .and_then(|()| file.sync_data().map_err(Error::io("sync", &temporary)));
+        if let Err(error) = made {
             drop(shared.storage.remove(&temporary));
-            return Err(if error.is_full() { Failure::Full(in_full(&error)) } else { Failure::Disk(error) });
+            return Err(self.not_begun(error));
+        }
+        let path = shared.path(first);
+        let named = shared
+            .storage
+            .rename(&temporary, &path)
+            .map_err(Error::io("rename to", &path))
+            .and_then(|()| shared.storage.sync_dir(&shared.config.dir).map_err(Error::io("sync", &shared.config.dir)));
+        if let Err(error) = named {
+            // The name may be there, now or after a power cut, and with it numbers that are refused here. They must not be given to what is
+            // written elsewhere: whatever comes next goes into a segment of this very name, in its place.
+            drop(shared.storage.remove(&temporary));
+            if let Some(active) = &mut self.active {
+                active.is_abandoned = true;
+            }
+            return Err(self.not_begun(error));
         }
         let offset = self.scratch.len() as u64;
         let before = self.active.replace(Active { file, first, offset, reserved, is_abandoned: false });
@@ -309,6 +316,11 @@ impl Committer {
         }
         shared.retain();
         Ok(fitting)
+    }
+
+    fn not_begun(&self, error: Error) -> Failure {
+        Meter::add(&self.shared.meter.sync_failures, 1);
+        if error.is_full() { Failure::Full(in_full(&error)) } else { Failure::Disk(error) }
     }
 
     /// Tells those who wait that their entries are durable.

@@ -132,16 +132,12 @@ impl Work<'_> {
         let hint = kept_ledger.as_ref().map(|(epoch, _)| *epoch).max(kept_cursors.as_ref().map(|(epoch, _)| *epoch));
         // Nothing is changed before it is sure that no newer version wrote here.
         self.refuse_newer()?;
-        let mut leftover = listed.iter().filter(|(name, _)| name.ends_with(".tmp")).peekable();
-        let has_leftover = leftover.peek().is_some();
-        for (name, _) in leftover {
+        for (name, _) in listed.iter().filter(|(name, _)| name.ends_with(".tmp")) {
             let path = self.config.dir.join(name);
             self.storage.remove(&path).map_err(Error::io("remove", path))?;
         }
-        if has_leftover {
-            // Before such a name is used again.
-            self.storage.sync_dir(&self.config.dir).map_err(Error::io("sync", &self.config.dir))?;
-        }
+        // Names that a killed process gave or took away may not be on the disk yet, and everything from here on relies on them.
+        self.storage.sync_dir(&self.config.dir).map_err(Error::io("sync", &self.config.dir))?;
         if let Some((_, ledger)) = &kept_ledger {
             self.finish_removals(ledger.removed)?;
         }

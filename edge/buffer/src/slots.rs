@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::format::VERSION;
-use crate::storage::{File, Storage};
+use crate::storage::{self, File, Storage};
 
 const MAGIC: [u8; 4] = [b'O', b'F', b'S', 0x8f];
 const HEADER: usize = 32;
@@ -29,6 +29,18 @@ pub(crate) struct Found {
     pub(crate) body: Vec<u8>,
 }
 
+/// How a slot is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    /// In place: what the other slot holds is durable.
+    InPlace,
+    /// It was found so at the start, and the other slot may be in the page cache only, if a sync failed before: a new file takes its name, as
+    /// long as there is room for one.
+    RenewedIfRoom,
+    /// A write to it failed, or it is not there: a new file.
+    Renewed,
+}
+
 /// The two files.
 #[derive(Debug)]
 pub(crate) struct Slots {
@@ -39,8 +51,7 @@ pub(crate) struct Slots {
     generation: u64,
     /// The slot to be written next.
     next: usize,
-    /// Whether its file can be written in place: it exists and no write to it failed.
-    in_place: [bool; 2],
+    writing: [Writing; 2],
     bytes: u64,
     /// New files tried to write; see [`crate::segment::temporary`].
     attempts: u64,
@@ -61,7 +72,7 @@ impl Slots {
             files: [None, None],
             generation: 0,
             next: 0,
-            in_place: [false; 2],
+            writing: [Writing::Renewed; 2],
             bytes: 2 * RESERVED,
             attempts: 0,
         };
@@ -85,7 +96,7 @@ impl Slots {
                 Content::Harmed => harmed += 1,
             }
             slots.files[slot] = Some(file);
-            slots.in_place[slot] = true;
+            slots.writing[slot] = Writing::RenewedIfRoom;
         }
         if let Some((generation, slot, _)) = &best {
             slots.generation = *generation;
@@ -103,18 +114,22 @@ impl Slots {
         let slot = self.next;
         let generation = self.generation + 1;
         let bytes = encode(generation, epoch, body);
-        let written = match &self.files[slot] {
-            Some(file) if self.in_place[slot] => file.write_at(&bytes, 0).and_then(|()| file.sync_data()),
-            _ => Err(io::Error::from(io::ErrorKind::NotFound)),
-        };
-        if written.is_err() {
-            // What the old descriptor's file holds now cannot be known; it goes.
-            self.in_place[slot] = false;
-            let path = self.path(slot);
-            self.attempts += 1;
-            self.files[slot] = Some(self.replace(&path, &bytes).map_err(Error::io("write", path))?);
-            self.in_place[slot] = true;
+        let path = self.path(slot);
+        let failed = Error::io("write", &path);
+        if self.writing[slot] != Writing::InPlace || self.write_in_place(slot, &bytes).is_err() {
+            // What the old descriptor's file holds after a failure cannot be known; it goes.
+            match self.replace(&path, &bytes) {
+                Ok(file) => self.files[slot] = Some(file),
+                Err(error) => {
+                    let before = std::mem::replace(&mut self.writing[slot], Writing::Renewed);
+                    if before != Writing::RenewedIfRoom || !storage::is_full(&error) {
+                        return Err(failed(error));
+                    }
+                    self.write_in_place(slot, &bytes).map_err(failed)?;
+                }
+            }
         }
+        self.writing[slot] = Writing::InPlace;
         self.generation = generation;
         self.next = 1 - slot;
         self.bytes = self.bytes.max(2 * bytes.len() as u64);
@@ -127,7 +142,14 @@ impl Slots {
         self.bytes
     }
 
-    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn File>> {
+    fn write_in_place(&self, slot: usize, bytes: &[u8]) -> io::Result<()> {
+        let file = self.files[slot].as_ref().ok_or(io::ErrorKind::NotFound)?;
+        file.write_at(bytes, 0)?;
+        file.sync_data()
+    }
+
+    fn replace(&mut self, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn File>> {
+        self.attempts += 1;
         let temporary = self.dir.join(format!("{}.{}.tmp", self.name, self.attempts));
         let written = (|| {
             let file = self.storage.create(&temporary)?;

@@ -33,6 +33,7 @@ enum Action {
     /// The power goes at the nth operation from now.
     Fuse(u64),
     FailSyncs(u64),
+    FailDirSyncs(u64),
     FailWrites(u64),
     /// So many bytes are left on the disk.
     Fill(u64),
@@ -51,6 +52,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Cut),
         6 => (0_u64..25).prop_map(Action::Fuse),
         1 => (1_u64..3).prop_map(Action::FailSyncs),
+        1 => (1_u64..3).prop_map(Action::FailDirSyncs),
         1 => (1_u64..3).prop_map(Action::FailWrites),
         1 => (0_u64..40_000).prop_map(Action::Fill),
         1 => Just(Action::Empty),
@@ -152,6 +154,7 @@ impl Run {
             Action::Cut => self.restart(true),
             Action::Fuse(n) => self.sim.light_fuse(*n),
             Action::FailSyncs(n) => self.sim.fail_syncs(*n),
+            Action::FailDirSyncs(n) => self.sim.fail_dir_syncs(*n),
             Action::FailWrites(n) => self.sim.fail_writes(*n),
             Action::Fill(left) => self.sim.set_capacity(self.sim.used() + left),
             Action::Empty => {
@@ -307,7 +310,7 @@ impl Run {
 
     fn check(&self) {
         for (name, cursor) in &self.model.cursors {
-            assert_eq!(self.log().cursor(name).as_ref(), Some(cursor), "the cursor {name}");
+            assert_eq!(self.log().cursor(name).as_ref(), Some(cursor), "the cursor {name}\n{}", self.sim.trace());
             assert!(cursor.sequence <= self.log().durable(), "the cursor {name} is ahead of the log");
         }
         self.check_reading(0, 1000);

@@ -5,6 +5,7 @@
 //! - Kill: the process is gone, the page cache is not.
 //! - A failing sync: some of the unsynced bytes reach the disk, the others never will, although they are still read back (the page cache
 //!   lies) and the next sync says all is well.
+//! - A failing sync of a directory: the names stay as they are, and may be lost by a power cut.
 //! - A full disk, failing writes (a part of which is done), failing reads, changed bytes.
 
 use std::any::Any;
@@ -75,6 +76,7 @@ struct State {
     fuse: Option<u64>,
     is_dead: bool,
     fail_syncs: u64,
+    fail_dir_syncs: u64,
     fail_writes: u64,
     /// Reads that touch these bytes fail.
     bad: Vec<(PathBuf, u64, u64)>,
@@ -124,6 +126,7 @@ impl Sim {
             fuse: None,
             is_dead: false,
             fail_syncs: 0,
+            fail_dir_syncs: 0,
             fail_writes: 0,
             bad: Vec::new(),
             operations: 0,
@@ -174,13 +177,17 @@ impl Sim {
         self.state().fail_syncs = n;
     }
 
+    pub(crate) fn fail_dir_syncs(&self, n: u64) {
+        self.state().fail_dir_syncs = n;
+    }
+
     pub(crate) fn fail_writes(&self, n: u64) {
         self.state().fail_writes = n;
     }
 
     pub(crate) fn no_faults(&self) {
         let mut state = self.state();
-        (state.fail_syncs, state.fail_writes, state.fuse) = (0, 0, None);
+        (state.fail_syncs, state.fail_dir_syncs, state.fail_writes, state.fuse) = (0, 0, 0, None);
         state.bad.clear();
     }
 
@@ -459,6 +466,11 @@ impl Storage for Sim {
         let mut state = self.operate(|| "sync dir".into())?;
         if state.is_dead {
             return Err(dead());
+        }
+        if state.fail_dir_syncs > 0 {
+            state.fail_dir_syncs -= 1;
+            state.trace.push("sync dir FAILED".into());
+            return Err(broken());
         }
         state.pending.clear();
         state.durable_names = state.names.clone();
