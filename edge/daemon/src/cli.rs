@@ -59,7 +59,7 @@ pub(crate) struct TailArgs {
     /// Stop after this many events.
     #[arg(long, short = 'n', value_name = "COUNT")]
     pub(crate) count: Option<u64>,
-    /// Start with the last events that the log still holds, this many.
+    /// Start with the last events (of the assets) that the log still holds, this many.
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub(crate) last: u64,
 }

@@ -3,6 +3,7 @@
 //! One JSON line asks, JSON lines answer: `{"status":{}}` gets one line, `{"tail":{"assets":[],"last":0}}` one for each durable event
 //! until the client hangs up. Every client has its own reader of the log; a slow one holds up nobody.
 
+use std::collections::VecDeque;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,10 @@ use crate::status::Sources;
 const LONGEST_REQUEST: u64 = 64 * 1024;
 /// Clients at the same time; a monitoring script gone wild must not take all file descriptors.
 const CLIENTS: usize = 32;
+/// How long a client may take to ask, and the daemon to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// `tail` looks back over at most so many events for the last ones of its assets.
+const LOOK_BACK: u64 = 1_000_000;
 
 /// What a client may ask.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -94,7 +99,7 @@ pub(crate) async fn serve(listener: Listener, sources: Arc<Sources>, stop: Cance
             Ok((client, _)) => {
                 let (sources, stop) = (sources.clone(), stop.clone());
                 clients.spawn(async move {
-                    if let Err(error) = answer(client, &sources, stop).await {
+                    if let Err(error) = answer(client, sources, stop).await {
                         debug!("a local client went away: {error:#}");
                     }
                     drop(place);
@@ -109,13 +114,16 @@ pub(crate) async fn serve(listener: Listener, sources: Arc<Sources>, stop: Cance
     }
 }
 
-async fn answer(client: UnixStream, sources: &Sources, stop: CancellationToken) -> anyhow::Result<()> {
-    let (read, mut write) = client.into_split();
+async fn answer(client: UnixStream, sources: Arc<Sources>, stop: CancellationToken) -> anyhow::Result<()> {
+    let (mut read, mut write) = client.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(LONGEST_REQUEST)).read_line(&mut line).await?;
+    let mut request = BufReader::new((&mut read).take(LONGEST_REQUEST));
+    tokio::time::timeout(PATIENCE, request.read_line(&mut line)).await.context("no request came")??;
     match serde_json::from_str(&line) {
         Ok(Request::Status {}) => {
-            let mut answer = serde_json::to_vec(&sources.status())?;
+            // The log looks at its files for it.
+            let status = tokio::task::spawn_blocking(move || sources.status()).await?;
+            let mut answer = serde_json::to_vec(&status)?;
             answer.push(b'\n');
             write.write_all(&answer).await?;
         }
@@ -124,9 +132,18 @@ async fn answer(client: UnixStream, sources: &Sources, stop: CancellationToken) 
             let log = sources.log.clone();
             // The log is read by blocking calls; the thread ends when the client's end of the channel is gone.
             let follower = tokio::task::spawn_blocking(move || follow(&log, &assets, last, &tx, &stop));
-            while let Some(lines) = rx.recv().await {
-                write.write_all(&lines).await?;
+            let mut hung_up = [0];
+            loop {
+                tokio::select! {
+                    lines = rx.recv() => match lines {
+                        Some(lines) => write.write_all(&lines).await?,
+                        None => break,
+                    },
+                    // A client has nothing more to say: whatever comes is its end.
+                    _ = read.read(&mut hung_up) => break,
+                }
             }
+            drop(rx);
             follower.await??;
         }
         Err(error) => write.write_all(format!("{{\"error\":{}}}\n", serde_json::to_string(&error.to_string())?).as_bytes()).await?,
@@ -135,7 +152,7 @@ async fn answer(client: UnixStream, sources: &Sources, stop: CancellationToken) 
 }
 
 fn follow(log: &Log, assets: &[String], last: u64, tx: &mpsc::Sender<Vec<u8>>, stop: &CancellationToken) -> anyhow::Result<()> {
-    let mut reader = log.reader(log.durable().saturating_sub(last));
+    let mut reader = log.reader(start(log, assets, last)?);
     while !stop.is_cancelled() && !tx.is_closed() {
         let block = reader.next_block(500)?;
         if block.is_empty() {
@@ -145,7 +162,7 @@ fn follow(log: &Log, assets: &[String], last: u64, tx: &mpsc::Sender<Vec<u8>>, s
         let mut lines = Vec::new();
         for read in block {
             if let Read::Entry(stored) = read
-                && (assets.is_empty() || assets.iter().any(|asset| **asset == *stored.key))
+                && is_wanted(assets, &stored)
             {
                 write_line(&stored, &mut lines)?;
             }
@@ -155,6 +172,43 @@ fn follow(log: &Log, assets: &[String], last: u64, tx: &mpsc::Sender<Vec<u8>>, s
         }
     }
     Ok(())
+}
+
+fn is_wanted(assets: &[String], stored: &Stored) -> bool {
+    assets.is_empty() || assets.iter().any(|asset| **asset == *stored.key)
+}
+
+/// The sequence behind which the `last` events of the assets stand, as far as they are found.
+fn start(log: &Log, assets: &[String], last: u64) -> anyhow::Result<u64> {
+    let end = log.durable();
+    if assets.is_empty() || last == 0 {
+        return Ok(end.saturating_sub(last));
+    }
+    let mut back = last;
+    loop {
+        back = back.saturating_mul(16).min(LOOK_BACK).min(end);
+        let mut reader = log.reader(end - back);
+        let mut found = VecDeque::new();
+        while reader.position() < end {
+            let block = reader.next_block(500)?;
+            if block.is_empty() {
+                break;
+            }
+            for read in block {
+                if let Read::Entry(stored) = read
+                    && is_wanted(assets, &stored)
+                {
+                    found.push_back(stored.sequence);
+                    if found.len() as u64 > last {
+                        found.pop_front();
+                    }
+                }
+            }
+        }
+        if found.len() as u64 == last || back == end || back == LOOK_BACK {
+            return Ok(found.front().map_or(end, |first| first - 1));
+        }
+    }
 }
 
 fn write_line(stored: &Stored, lines: &mut Vec<u8>) -> anyhow::Result<()> {
@@ -175,6 +229,9 @@ pub(crate) fn ask(socket: &Path, request: &Request) -> anyhow::Result<std::io::B
         };
         anyhow::anyhow!("the edge does not answer at {}: {error}; {advice}", socket.display())
     })?;
+    if matches!(request, Request::Status {}) {
+        stream.set_read_timeout(Some(PATIENCE))?;
+    }
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
