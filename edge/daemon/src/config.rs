@@ -237,6 +237,17 @@ impl Config {
         if self.edge.memory < 1 << 20 {
             problem("edge.memory", "too small: at least 1 MiB".into());
         }
+        if self.log.segment_size > 1 << 32 {
+            problem("log.segment_size", "too large: at most 4 GiB".into());
+        }
+        if self.log.linger > Duration::from_secs(60) {
+            problem("log.linger", "too long: at most a minute".into());
+        }
+        if let Some(CreateTopics { partitions, replication_factor, .. }) = &self.mirror.create_topics
+            && (*partitions < 1 || !(1..=i32::from(i16::MAX)).contains(replication_factor))
+        {
+            problem("mirror.create_topics", "partitions and replication_factor must be at least 1".into());
+        }
         if let Some(kafka) = &self.kafka
             && let Err(error) = kafka.client()
         {

@@ -55,7 +55,33 @@ pub(crate) fn load(config: &Config, environment: Environment, problems: &Problem
         Some(schema) => schema.resolve_all(&devices),
         None => devices.iter().map(no_schema).collect(),
     };
-    devices.into_iter().zip(places).filter_map(|(device, uns)| read(device, uns)).collect()
+    let mut shared = Sharing::default();
+    let checked = |(device, uns): (device_file::Device<'_>, Option<Uns>)| {
+        let place = device.place.clone();
+        let device = read(device, uns)?;
+        if let Err(problem) = shared.join(&device.connector) {
+            problems.push(place.problem("connector", problem));
+        }
+        Some(device)
+    };
+    devices.into_iter().zip(places).filter_map(checked).collect()
+}
+
+/// Finds devices that contradict each other about what they share.
+#[derive(Default)]
+struct Sharing {
+    buses: Buses,
+    /// They hold the buses as long as others are compared with them.
+    modbus: Vec<ModbusGateway>,
+}
+
+impl Sharing {
+    fn join(&mut self, connector: &Connector) -> Result<(), String> {
+        if let Connector::Modbus(config) = connector {
+            self.modbus.push(ModbusGateway::new(config.clone(), &self.buses).map_err(|error| chain(&error))?);
+        }
+        Ok(())
+    }
 }
 
 fn no_schema(device: &device_file::Device<'_>) -> Option<Uns> {
@@ -141,6 +167,19 @@ mod tests {
         let mut protocols: Vec<_> = devices.iter().map(|device| device.connector.protocol()).collect();
         protocols.dedup();
         assert_eq!(protocols, ["MODBUS", "OPCUA"], "an example of each protocol");
+    }
+
+    #[test]
+    fn devices_that_give_one_serial_port_two_speeds_are_told() {
+        let device = |name: &str, baud: u32, unit: u8| {
+            format!(
+                "  {name}:\n    uuid: {}\n    connector:\n      type: modbus\n      serial: {{port: /dev/ttyS0, baud_rate: {baud}, unit_id: {unit}}}\n      variables:\n        v: {{coil: 0, tag: T}}\n",
+                name.to_uppercase()
+            )
+        };
+        let told = told(&format!("devices:\n{}{}{}", device("b", 9600, 1), device("c", 9600, 2), device("d", 19200, 3)));
+        let [problem] = &told[..] else { panic!("expected one problem, seen {told:#?}") };
+        assert!(problem.starts_with("line.yaml:") && problem.contains("9600") && problem.contains("19200"), "{problem}");
     }
 
     #[test]
