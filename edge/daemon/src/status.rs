@@ -62,6 +62,12 @@ pub(crate) struct LogStatus {
     pub(crate) bytes: u64,
     pub(crate) max_bytes: u64,
     pub(crate) segments: u64,
+    /// Events dropped by a full log before Kafka had them, since the start; some may have arrived all the same.
+    pub(crate) dropped: u64,
+    /// Events that could not be read any more, found since the start.
+    pub(crate) damaged: u64,
+    /// Bytes kept of what is damaged.
+    pub(crate) quarantine_bytes: u64,
     /// Losses whose gap events are not written yet.
     pub(crate) losses: u64,
     /// What keeps the log from taking events, in plain words.
@@ -70,7 +76,7 @@ pub(crate) struct LogStatus {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct MirrorStatus {
-    /// One word, e.g. `mirroring`, `waiting`, `superseded`.
+    /// One word, e.g. `mirroring`, `unreachable`, `superseded`.
     pub(crate) state: String,
     /// The same in a sentence, with the remedy if a person is needed.
     pub(crate) detail: String,
@@ -82,8 +88,18 @@ pub(crate) struct MirrorStatus {
     /// Acknowledged events a second, lately.
     pub(crate) rate: f64,
     pub(crate) eta_seconds: Option<u64>,
+    /// Records that Kafka refused for good; each has its gap event.
     pub(crate) refused: u64,
+    /// Events sent again after doubt, marked `of-resent`.
     pub(crate) resent: u64,
+    /// Times that Kafka was asked what stands there already.
+    pub(crate) doubts: u64,
+    /// Missing events found behind later ones of their asset.
+    pub(crate) holes: u64,
+    /// Events found more than once, or by another writer under this edge's id.
+    pub(crate) repeats: u64,
+    /// Times that the topic was found not to be what it was.
+    pub(crate) changes: u64,
     pub(crate) last_error: Option<String>,
 }
 
@@ -131,6 +147,9 @@ impl Sources {
                 bytes: stats.bytes,
                 max_bytes: self.max_bytes,
                 segments: stats.segments as u64,
+                dropped: stats.dropped,
+                damaged: stats.damaged,
+                quarantine_bytes: stats.quarantine_bytes,
                 losses: stats.losses as u64,
                 failure: match stats.health {
                     Health::Writable => None,
@@ -193,6 +212,10 @@ fn mirror(mirror: &Monitor) -> MirrorStatus {
         eta_seconds: status.eta.map(|eta| eta.as_secs()),
         refused: status.refused,
         resent: status.resent,
+        doubts: status.doubts,
+        holes: status.holes,
+        repeats: status.repeats,
+        changes: status.changes,
         last_error: status.last_error.map(|(text, at)| format!("{} {text}", Timestamp::from_millis(at))),
     }
 }

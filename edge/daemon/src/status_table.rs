@@ -15,7 +15,8 @@ use crate::status::{LogStatus, MirrorStatus, Status};
 pub(crate) fn run(config: &Path, args: &StatusArgs) -> anyhow::Result<()> {
     let socket = crate::check::socket_of(config)?;
     let mut line = String::new();
-    ask(&socket, &Request::Status {})?.read_line(&mut line)?;
+    let answered = ask(&socket, &Request::Status {})?.read_line(&mut line);
+    answered.context("the edge took the question and does not answer; does it hang? systemctl status openfactory-edge")?;
     let status: Status = serde_json::from_str(&line).context("the daemon's answer cannot be read; is it another version?")?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
@@ -61,8 +62,14 @@ fn print(status: &Status) {
 fn log_line(log: &LogStatus) -> String {
     let held = if log.first == 0 { "empty".into() } else { format!("events {} to {}", log.first, log.durable) };
     let mut line = format!("{held}, {} of {} in {} segments, epoch {}", size(log.bytes), size(log.max_bytes), log.segments, log.epoch);
+    if log.dropped + log.damaged > 0 {
+        line.push_str(&format!("\n          {} events dropped because the log was full, {} damaged", log.dropped, log.damaged));
+    }
+    if log.quarantine_bytes > 0 {
+        line.push_str(&format!("\n          {} of damaged bytes in quarantine", size(log.quarantine_bytes)));
+    }
     if log.losses > 0 {
-        line.push_str(&format!(", {} losses to be told", log.losses));
+        line.push_str(&format!("\n          {} losses to be told by gap events (when the mirror comes to the place)", log.losses));
     }
     if let Some(failure) = &log.failure {
         line.push_str(&format!("\n          FAILING: {failure}"));
@@ -82,6 +89,15 @@ fn print_mirror(mirror: &MirrorStatus) {
     println!("{line}");
     if mirror.refused + mirror.resent > 0 {
         println!("          {} refused by Kafka (see gap events), {} sent again after doubt", mirror.refused, mirror.resent);
+    }
+    if mirror.holes + mirror.repeats > 0 {
+        println!(
+            "          {} events were missing behind later ones, {} stood twice: does another box use this edge's id?",
+            mirror.holes, mirror.repeats
+        );
+    }
+    if mirror.changes > 0 {
+        println!("          the topic was not what it had been, {} times; see the journal", mirror.changes);
     }
     if let Some(error) = &mirror.last_error {
         println!("          last error: {error}");
