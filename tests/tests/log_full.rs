@@ -1,4 +1,4 @@
-//! The log is full while Kafka is away: the oldest events make room, as configured, and gap events tell exactly what is missing.
+//! The log is full while Kafka is away: as configured, the oldest events make room or new ones are refused, and gap events tell what is missing.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use system_tests::kafka::{Broker, Kafka};
 use system_tests::plant::Plant;
 use system_tests::wait;
 
-fn plant(name: &str) -> anyhow::Result<Plant> {
-    let log = "[log]\nmax_size = \"8 MiB\"\nsegment_size = \"1 MiB\"\nwhen_full = \"drop_oldest\"\n";
-    let mut plant = Plant::new(name, Broker::Own(Kafka::start()?), log)?;
+fn plant(name: &str, when_full: &str) -> anyhow::Result<Plant> {
+    let log = format!("[log]\nmax_size = \"8 MiB\"\nsegment_size = \"1 MiB\"\nwhen_full = \"{when_full}\"\n");
+    let mut plant = Plant::new(name, Broker::Own(Kafka::start()?), &log)?;
     let devices = Devices::start(Plan { rate: 80_000, ..Plan::new(Make::Fast, 4, 250) }, plant.folder())?;
     plant.add(devices)?;
     plant.start()?;
@@ -31,7 +31,7 @@ fn wait_for_drops(plant: &mut Plant) -> anyhow::Result<()> {
 
 #[test]
 fn what_a_full_log_dropped_is_told_and_everything_else_arrives() -> anyhow::Result<()> {
-    let mut plant = plant("log-full")?;
+    let mut plant = plant("log-full", "drop_oldest")?;
     plant.kafka.own()?.stop()?;
     wait_for_drops(&mut plant)?;
     plant.kafka.own()?.start_again()?;
@@ -42,7 +42,7 @@ fn what_a_full_log_dropped_is_told_and_everything_else_arrives() -> anyhow::Resu
 
 #[test]
 fn what_stood_in_kafka_when_the_edge_was_killed_is_not_told_as_dropped() -> anyhow::Result<()> {
-    let mut plant = plant("log-full-killed")?;
+    let mut plant = plant("log-full-killed", "drop_oldest")?;
     // Events under way: some stand in Kafka, and the edge's cursor does not know it.
     let deaf_since = wait::now() - 1500;
     plant.edge.kill()?;
@@ -53,5 +53,20 @@ fn what_stood_in_kafka_when_the_edge_was_killed_is_not_told_as_dropped() -> anyh
     plant.kafka.own()?.start_again()?;
     let verdict = plant.expect_clean(Duration::from_secs(120))?;
     assert!(verdict.told > 50_000, "gap events must tell what was dropped: {verdict}");
+    plant.stop()
+}
+
+#[test]
+fn what_a_full_log_refused_is_told_and_nothing_else_is_missing() -> anyhow::Result<()> {
+    let mut plant = plant("log-refuses", "refuse_new")?;
+    plant.kafka.own()?.stop()?;
+    plant.edge.wait_status("the log has refused events", Duration::from_secs(120), |status| {
+        status["events"]["refused"].as_u64().unwrap_or_default() > 100_000
+    })?;
+    plant.kafka.own()?.start_again()?;
+    plant.edge.wait_status("the log takes events again", Duration::from_secs(60), |status| status["log"]["failure"].is_null())?;
+    plant.run_for(Duration::from_secs(2))?;
+    let verdict = plant.expect_clean(Duration::from_secs(120))?;
+    assert!(verdict.told_values > 100_000, "gap events must tell what was refused: {verdict}");
     plant.stop()
 }

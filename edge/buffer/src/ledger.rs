@@ -69,18 +69,40 @@ impl Ledger {
             self.bound();
             return joined;
         }
-        self.next_loss += 1;
-        loss.id = self.next_loss;
+        loss.id = self.next_id();
         self.records.push(Record { loss: loss.clone(), telling: Telling::Untold });
         self.bound();
         loss
     }
 
-    /// Notes that entries were appended for a loss, the last one as `at`. A loss that has changed since it was listed stays untold.
-    pub(crate) fn told(&mut self, loss: &Loss, at: u64) {
-        for record in self.records.iter_mut().filter(|record| record.telling == Telling::Untold && record.loss == *loss) {
-            record.telling = Telling::Told(at);
+    /// Notes entries that were refused: one loss that grows until it is told.
+    pub(crate) fn add_refused(&mut self, loss: Loss) {
+        let growing = |record: &&mut Record| record.telling == Telling::Untold && record.loss.reason == LossReason::Refused;
+        match self.records.iter_mut().find(growing) {
+            Some(Record { loss: before, .. }) => join(before, loss),
+            None => {
+                let loss = Loss { id: self.next_id(), ..loss };
+                self.records.push(Record { loss, telling: Telling::Untold });
+            }
         }
+        self.bound();
+    }
+
+    /// Notes that entries were appended for a loss, the last one as `at`. A loss that has changed since it was listed stays untold: as a
+    /// whole where numbers say what is meant, else without what was told.
+    pub(crate) fn told(&mut self, told: &Loss, at: u64) {
+        for Record { loss, telling } in self.records.iter_mut().filter(|record| record.telling == Telling::Untold) {
+            if loss == told {
+                *telling = Telling::Told(at);
+            } else if loss.id == told.id && loss.reason == LossReason::Refused {
+                subtract(loss, told);
+            }
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.next_loss += 1;
+        self.next_loss
     }
 
     /// Notes that nobody needs to be told of a loss.
@@ -138,7 +160,7 @@ impl Ledger {
             .records
             .iter()
             .map(|record| &record.loss)
-            .filter(|loss| loss.epoch == epoch && loss.last >= first && loss.first <= last)
+            .filter(|loss| loss.reason != LossReason::Refused && loss.epoch == epoch && loss.last >= first && loss.first <= last)
             .map(|loss| (loss.first, loss.last))
             .collect();
         known.sort_unstable();
@@ -203,6 +225,7 @@ impl Ledger {
             out.push(match loss.reason {
                 LossReason::DroppedOldest => 1,
                 LossReason::Damaged => 2,
+                LossReason::Refused => 3,
             });
             for n in [loss.id, loss.epoch, loss.first, loss.last] {
                 wire::put(out, n);
@@ -234,6 +257,7 @@ impl Ledger {
             let reason = match input.number()? {
                 1 => LossReason::DroppedOldest,
                 2 => LossReason::Damaged,
+                3 => LossReason::Refused,
                 _ => return None,
             };
             let mut loss = Loss {
@@ -278,7 +302,17 @@ fn absent(key: &KeyLoss, arrivals: &Arrivals) -> Vec<KeyLoss> {
     rest
 }
 
-/// Appends the drop that follows to a loss.
+/// Takes from a loss of entries without numbers those that were told.
+fn subtract(loss: &mut Loss, told: &Loss) {
+    loss.count = loss.count.zip(told.count).map(|(all, told)| all.saturating_sub(told));
+    for key in &mut loss.keys {
+        let told = told.keys.iter().find(|told| told.key == key.key).and_then(|told| told.count);
+        key.count = key.count.map(|all| all.saturating_sub(told.unwrap_or(0)));
+    }
+    loss.keys.retain(|key| key.count != Some(0));
+}
+
+/// Appends what was lost next to a loss.
 fn join(loss: &mut Loss, later: Loss) {
     loss.last = later.last;
     loss.count = loss.count.zip(later.count).map(|(a, b)| a + b);
@@ -288,7 +322,7 @@ fn join(loss: &mut Loss, later: Loss) {
     for key in later.keys {
         let place = places.get(&key.key).map(|&i| &mut loss.keys[i]);
         match place {
-            Some(mine) if mine.last + 1 == key.first || key.key.is_none() => {
+            Some(mine) if mine.last + 1 == key.first || key.first == 0 => {
                 mine.last = mine.last.max(key.last);
                 mine.count = mine.count.zip(key.count).map(|(a, b)| a + b);
             }

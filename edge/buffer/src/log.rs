@@ -16,7 +16,7 @@ use crate::recovery::{Recovered, recover};
 use crate::shared::Shared;
 use crate::stats::Health;
 use crate::storage::{Disk, Storage};
-use crate::{Appended, Arrivals, Config, Cursor, Entry, Error, Loss, Reader, Recovery, Stats};
+use crate::{Appended, Arrivals, Config, Cursor, Entry, Error, KeyLoss, Loss, LossReason, Reader, Recovery, Stats};
 
 /// Threads that compress: two keep a disk busy that writes three million small entries a second.
 const PACKERS: usize = 2;
@@ -195,10 +195,21 @@ impl Log {
         self.inner.shared.ledger.with(|ledger| ledger.untold().cloned().collect())
     }
 
+    /// Makes durable that entries were refused, also on a full disk: how many of each key, with timestamps (Unix ms) `from` to `to`, and why. They
+    /// are listed as one loss, which grows until it is told.
+    pub fn note_refused(&self, counts: Vec<(Arc<str>, u64)>, from: i64, to: i64, why: String) -> Result<(), Error> {
+        let count = Some(counts.iter().map(|(_, count)| count).sum());
+        let of_key = |(key, count)| KeyLoss { key: Some(key), first: 0, last: 0, count: Some(count) };
+        let keys = counts.into_iter().map(of_key).collect();
+        let shared = &self.inner.shared;
+        let loss = Loss { id: 0, epoch: shared.epoch, reason: LossReason::Refused, first: 0, last: 0, count, keys, from, to, detail: why };
+        shared.ledger.update(|ledger| ledger.add_refused(loss))
+    }
+
     /// Entries were appended (durably) for this loss, the last one as `at`: it is not listed any more, unless they are themselves lost before
     /// the mirror's cursor has passed them. Durable on return.
     ///
-    /// Pass the loss as [`Self::losses`] gave it: one that has changed since stays listed.
+    /// Pass the loss as [`Self::losses`] gave it: one that has changed since stays listed, of refused entries without what was told.
     pub fn told(&self, loss: &Loss, at: u64) -> Result<(), Error> {
         let acknowledged = self.inner.shared.acknowledged();
         self.inner.shared.ledger.update(|ledger| {
@@ -221,6 +232,11 @@ impl Log {
     pub fn arrived(&self, arrivals: &Arrivals) -> Result<(), Error> {
         let shared = &self.inner.shared;
         shared.ledger.update(|ledger| ledger.arrived(shared.epoch, arrivals))
+    }
+
+    /// Whether entries are being taken.
+    pub fn health(&self) -> Health {
+        self.inner.shared.meter.health.lock().clone()
     }
 
     /// What the log tells about itself.

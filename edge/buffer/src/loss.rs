@@ -9,9 +9,11 @@ pub enum LossReason {
     DroppedOldest,
     /// Bytes that were durable cannot be read any more.
     Damaged,
+    /// The log took none when they came ([`crate::Log::note_refused`]). They never had numbers: `first` and `last` are 0 everywhere.
+    Refused,
 }
 
-/// Entries that were durable and are not there any more.
+/// Entries that were durable and are not there any more, or that the log refused.
 ///
 /// Kept durably, and listed by [`crate::Log::losses`], until [`crate::Log::told`] was told that entries were appended for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub struct Loss {
     pub epoch: u64,
     /// Why.
     pub reason: LossReason,
-    /// First missing sequence.
+    /// First missing sequence; 0 if they had none.
     pub first: u64,
     /// Last missing sequence. Numbers in `first..=last` are never given to other entries.
     pub last: u64,

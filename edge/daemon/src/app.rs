@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use asset_stream::Timestamp;
+use edge_buffer::Recovery;
 use edge_mirror::{Mirror, Monitor};
 use gateway::DeviceLink;
 use service::notify::{self, Progress};
 use service::signals::{Request, Signals};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::check::Checked;
 use crate::devices::{Device, Gateways};
@@ -54,9 +55,7 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
     let opened = tokio::task::spawn_blocking(move || edge_buffer::open(buffer)).await?.context("the log cannot be opened")?;
     let log = opened.log;
     info!(epoch = log.epoch(), durable = log.durable(), took = ?opened.recovery.took, "the log is open");
-    for note in &opened.recovery.notes {
-        warn!("{note}");
-    }
+    tell_recovery(&opened.recovery);
     let mirror = match config.mirror() {
         Some(mirror) => Some(Mirror::start(mirror, log.clone()).context("the mirror cannot be started")?),
         None => {
@@ -68,12 +67,15 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
     // Ingest before gateways: from the first sample on there is somebody to take it.
     let (sender, receiver) = gateway::channel(usize::try_from(config.edge.memory).unwrap_or(usize::MAX));
     let counters = Arc::new(Counters::default());
+    // Dropped when ingest ends, however it ends.
+    let (ending, mut ingest_ended) = tokio::sync::oneshot::channel::<()>();
     let ingest = {
         let (log, counters, runtime) = (log.clone(), counters.clone(), tokio::runtime::Handle::current());
-        std::thread::Builder::new()
-            .name("ingest".into())
-            .spawn(move || ingest::run(receiver, &log, largest, &counters, &runtime))
-            .context("no thread for ingest")?
+        let run = move || {
+            let _ending = ending;
+            ingest::run(receiver, &log, largest, &counters, &runtime);
+        };
+        std::thread::Builder::new().name("ingest".into()).spawn(run).context("no thread for ingest")?
     };
     let keys = log.keys();
     let known = |asset: &Arc<str>| if keys.contains_key(asset) { Known::Before } else { Known::New };
@@ -111,9 +113,15 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
     notify::ready();
     info!(edge = %config.edge.id, "running");
 
-    while signals.next().await == Request::Reload {
-        warn!("a changed config is read at the next start: systemctl restart openfactory-edge");
-    }
+    let failed = loop {
+        tokio::select! {
+            request = signals.next() => match request {
+                Request::Reload => warn!("a changed config is read at the next start: systemctl restart openfactory-edge"),
+                Request::Stop => break false,
+            },
+            _ = &mut ingest_ended => break true,
+        }
+    };
 
     // Stop by closing inputs in order. A second signal ends the process at once: everything accepted is durable or was never promised.
     info!("stopping");
@@ -143,8 +151,25 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
         done = in_order => done?,
         () = signals.stop_again() => warn!("stopping at once"),
     }
+    anyhow::ensure!(!failed, "the log or the thread that fills it has ended (see above); a new start may cure it");
     info!("stopped");
     Ok(())
+}
+
+/// What a person should know of how the log was found.
+fn tell_recovery(recovery: &Recovery) {
+    for note in &recovery.notes {
+        warn!("{note}");
+    }
+    for file in &recovery.quarantined {
+        warn!(file = %file.display(), "damaged bytes of the log were put aside; send them to support, or delete them");
+    }
+    if !recovery.was_closed && !recovery.is_new_epoch {
+        info!(
+            torn_bytes = recovery.torn_bytes,
+            "the log was not closed in order: a crash, a kill or a power cut; what was durable is there"
+        );
+    }
 }
 
 fn loops(counters: &Arc<Counters>, mirror: Option<Monitor>) -> Vec<Progress> {
@@ -163,8 +188,15 @@ async fn tell_others(sources: Arc<Sources>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tick.tick() => {
-                notify::status(&sources.line());
-                sources.announce();
+                let sources = sources.clone();
+                // The log looks at its files for it.
+                let told = tokio::task::spawn_blocking(move || {
+                    notify::status(&sources.line());
+                    sources.announce();
+                });
+                if let Err(error) = told.await {
+                    error!(%error, "the status could not be told");
+                }
             }
         }
     }

@@ -1,21 +1,26 @@
 //! Samples become events: encoded, numbered, durable.
 //!
-//! A thread of its own takes batches from the gateways in order and hands them to the log. What the log refuses is counted per asset and
-//! becomes a gap event as soon as the log takes events again.
+//! A thread of its own takes batches from the gateways in order and hands them to the log. What the log refuses is noted durably in the log's
+//! ledger, also on a full disk, before the gateway is told; it becomes a gap event when the log takes events again ([`crate::losses`]).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use asset_stream::{Gap, GapReason, Sample, Timestamp};
-use edge_buffer::{Appended, Entry, Log, Refusal};
+use edge_buffer::{Appended, Entry, Health, Log, Refusal};
 use gateway::{Batch, Outcome, SampleReceiver};
+use service::error::chain;
 use tracing::{error, warn};
 
 /// Kafka refuses records that are more than an hour ahead of its clock (`message.timestamp.after.max.ms`); half of that leaves room for
 /// the difference between the edge's clock and the broker's.
 const MAX_AHEAD_MS: i64 = 30 * 60 * 1000;
+/// How often the loop turns when devices are silent.
+const TURN: Duration = Duration::from_secs(1);
+/// How often refusals are noted: one small sync each, and what a crash of the edge may leave to the devices.
+const NOTE_EVERY: Duration = Duration::from_millis(250);
 
 /// What ingest counts; read by the status page.
 #[derive(Debug, Default)]
@@ -30,42 +35,74 @@ pub(crate) struct Counters {
     pub(crate) turns: AtomicU64,
 }
 
-#[derive(Debug)]
+/// What the log refused and nobody has been told yet.
+#[derive(Debug, Default)]
 struct Refused {
-    count: u64,
-    from: Timestamp,
-    to: Timestamp,
+    counts: BTreeMap<Arc<str>, u64>,
+    /// Of the oldest and the newest event, Unix ms.
+    times: Option<(i64, i64)>,
     why: String,
+    /// Finished when it is noted: until then the gateway may still have them from its device.
+    batches: Vec<Batch>,
 }
 
 impl Refused {
-    fn add(&mut self, count: u64, from: Timestamp, to: Timestamp) {
-        self.count += count;
-        self.from = self.from.min(from);
-        self.to = self.to.max(to);
+    fn add(&mut self, events: impl Iterator<Item = (Arc<str>, Timestamp)>, reason: &Refusal, batch: Batch) {
+        for (asset, time) in events {
+            let time = time.millis();
+            *self.counts.entry(asset).or_default() += 1;
+            self.times = Some(self.times.map_or((time, time), |(from, to)| (from.min(time), to.max(time))));
+        }
+        self.why = reason.to_string();
+        self.batches.push(batch);
     }
 }
 
-type RefusedByAsset = Arc<Mutex<BTreeMap<Arc<str>, Refused>>>;
+type Shared = Arc<Mutex<Refused>>;
 
-/// Runs until every sender is gone and everything taken is in the log's hands. Blocks; call it on a thread of its own.
-/// `largest` is the largest entry, in bytes, that the log takes.
+fn locked(refused: &Shared) -> MutexGuard<'_, Refused> {
+    refused.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs until every sender is gone and everything taken is in the log's hands, or the log is closed under it. Blocks; call it on a thread
+/// of its own. `largest` is the largest entry, in bytes, that the log takes.
 pub(crate) fn run(mut samples: SampleReceiver, log: &Log, largest: usize, counters: &Arc<Counters>, runtime: &tokio::runtime::Handle) {
-    let refused = RefusedByAsset::default();
+    let refused = Shared::default();
+    // Each batch in the log's hands holds one end.
+    let (under_way, all_decided) = mpsc::channel();
+    let mut noted = Instant::now();
     loop {
         counters.turns.fetch_add(1, Ordering::Relaxed);
-        // The time limit lets the loop turn for the watchdog when devices are silent.
-        let next = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(1), samples.recv()).await });
+        let patience = if locked(&refused).times.is_some() { NOTE_EVERY } else { TURN };
+        let next = runtime.block_on(async { tokio::time::timeout(patience, samples.recv()).await });
         match next {
             Ok(None) => break,
-            Ok(Some(batch)) => take(batch, log, largest, counters, &refused),
+            Ok(Some(batch)) => {
+                if let Err(error) = take(batch, log, largest, counters, &refused, under_way.clone()) {
+                    return error!(error = chain(&error), "the log takes no more events");
+                }
+            }
+            Err(_) if log.health() == Health::Closed => return error!("the log has ended"),
             Err(_) => {}
         }
-        tell_refused(log, &refused);
+        if noted.elapsed() >= NOTE_EVERY {
+            note(log, &refused);
+            noted = Instant::now();
+        }
     }
+    drop(under_way);
+    while all_decided.recv().is_ok() {}
+    note(log, &refused);
 }
 
-fn take(mut batch: Batch, log: &Log, largest: usize, counters: &Arc<Counters>, refused: &RefusedByAsset) {
+fn take(
+    mut batch: Batch,
+    log: &Log,
+    largest: usize,
+    counters: &Arc<Counters>,
+    refused: &Shared,
+    under_way: mpsc::Sender<()>,
+) -> Result<(), edge_buffer::Error> {
     let samples = batch.take_samples();
     let count = samples.len() as u64;
     counters.accepted.fetch_add(count, Ordering::Relaxed);
@@ -73,49 +110,41 @@ fn take(mut batch: Batch, log: &Log, largest: usize, counters: &Arc<Counters>, r
     let told: Vec<_> = samples.iter().map(|sample| (sample.item.asset.clone(), sample.timestamp)).collect();
     drop(samples);
     let (counters, refused) = (counters.clone(), refused.clone());
-    let done = move |appended: Appended| match appended {
-        Appended::Durable { .. } => {
-            counters.durable.fetch_add(count, Ordering::Relaxed);
-            batch.finish(Outcome::Durable);
-        }
-        // The process is ending: the gateway learns by its closed receipt that nobody can tell.
-        Appended::Refused { reason: Refusal::Closed, .. } => {}
-        Appended::Refused { reason, durable } => {
-            counters.durable.fetch_add(durable as u64, Ordering::Relaxed);
-            counters.refused.fetch_add(count - durable as u64, Ordering::Relaxed);
-            let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
-            for (asset, time) in told.into_iter().skip(durable) {
-                let why = reason.to_string();
-                refused.entry(asset).or_insert(Refused { count: 0, from: time, to: time, why }).add(1, time, time);
+    let done = move |appended: Appended| {
+        match appended {
+            Appended::Durable { .. } => {
+                counters.durable.fetch_add(count, Ordering::Relaxed);
+                batch.finish(Outcome::Durable);
             }
-            batch.finish(Outcome::Refused);
+            // The process is ending: the gateway learns by its closed receipt that nobody can tell.
+            Appended::Refused { reason: Refusal::Closed, .. } => {}
+            Appended::Refused { reason, durable } => {
+                counters.durable.fetch_add(durable as u64, Ordering::Relaxed);
+                counters.refused.fetch_add(count - durable as u64, Ordering::Relaxed);
+                locked(&refused).add(told.into_iter().skip(durable), &reason, batch);
+            }
         }
+        drop(under_way);
     };
-    if let Err(error) = log.append(entries, done) {
-        error!(error = %service::error::chain(&error), "the log takes no more events");
-    }
+    log.append(entries, done)
 }
 
-/// What the log refused is told as soon as it takes events again; until then it is kept and counted on.
-fn tell_refused(log: &Log, refused: &RefusedByAsset) {
-    let waiting = std::mem::take(&mut *refused.lock().unwrap_or_else(PoisonError::into_inner));
-    for (asset, lost) in waiting {
-        let gap = Gap {
-            asset: asset.clone(),
-            item: None,
-            reason: GapReason::RefusedNew,
-            count: Some(lost.count),
-            sequences: None,
-            asset_sequences: None,
-            from: lost.from,
-            to: lost.to,
-            detail: lost.why.clone(),
-        };
-        if !matches!(log.append_durable(vec![entry(&gap.to_sample(Timestamp::now()))]), Ok(Appended::Durable { .. })) {
-            warn!(%asset, count = lost.count, "events were refused; the gap is told when the log takes events again");
-            let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
-            let (count, from, to) = (lost.count, lost.from, lost.to);
-            refused.entry(asset).or_insert(Refused { count: 0, ..lost }).add(count, from, to);
+/// Makes durable what was refused, then tells the gateways. If the disk does not take even that, it is kept and tried again; the gateways
+/// wait meanwhile, as their batches fill the channel's limit.
+fn note(log: &Log, refused: &Shared) {
+    let Refused { counts, times, why, batches } = std::mem::take(&mut *locked(refused));
+    let Some((from, to)) = times else { return };
+    match log.note_refused(counts.clone().into_iter().collect(), from, to, why.clone()) {
+        Ok(()) => batches.into_iter().for_each(|batch| batch.finish(Outcome::Refused)),
+        Err(error) => {
+            warn!(error = chain(&error), "refused events cannot be noted; tried again");
+            let mut waiting = locked(refused);
+            for (asset, count) in counts {
+                *waiting.counts.entry(asset).or_default() += count;
+            }
+            waiting.times = Some(waiting.times.map_or((from, to), |(a, b)| (a.min(from), b.max(to))));
+            waiting.batches.extend(batches);
+            waiting.why = why;
         }
     }
 }

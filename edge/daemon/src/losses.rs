@@ -1,4 +1,4 @@
-//! What the log itself lost becomes gap events.
+//! What the log lost or refused becomes gap events.
 //!
 //! What was dropped because the log was full is told when the mirror comes to the place: until then it may grow, some of it may arrive from the
 //! mirror's memory, and the event that tells it could itself be dropped. The log keeps it durably meanwhile. Without a mirror nobody
@@ -33,17 +33,17 @@ pub(crate) async fn run(log: Log, own_asset: Arc<str>, stop: CancellationToken) 
 
 fn tell(log: &Log, own_asset: &Arc<str>) {
     let passed = log.cursor(Cursor::MIRROR).map_or(0, |cursor| cursor.sequence);
-    let is_final = |loss: &Loss| loss.reason == LossReason::Damaged || loss.last <= passed;
+    let is_final = |loss: &Loss| loss.reason != LossReason::DroppedOldest || loss.last <= passed;
     for loss in log.losses().into_iter().filter(is_final) {
-        warn!(first = loss.first, last = loss.last, reason = ?loss.reason, detail = %loss.detail, "events were lost from the log");
         let now = Timestamp::now();
         let entries = gaps(&loss, own_asset).iter().map(|gap| entry(&gap.to_sample(now))).collect();
         let at = match log.append_durable(entries) {
             Ok(Appended::Durable { last, .. }) => last,
-            // Still full: it is told later.
+            // Still full or failing, which the log has said: it is told later.
             Ok(Appended::Refused { .. }) => return,
             Err(error) => return error!(error = %chain(&error), "a gap could not be told"),
         };
+        warn!(first = loss.first, last = loss.last, count = loss.count, reason = ?loss.reason, detail = %loss.detail, "events were lost");
         if let Err(error) = log.told(&loss, at) {
             return error!(error = %chain(&error), "the log does not know that a gap was told, it will be told again");
         }
@@ -55,13 +55,14 @@ fn gaps(loss: &Loss, own_asset: &Arc<str>) -> Vec<Gap> {
     let reason = match loss.reason {
         LossReason::DroppedOldest => GapReason::DroppedOldest,
         LossReason::Damaged => GapReason::Damaged,
+        LossReason::Refused => GapReason::RefusedNew,
     };
     let gap = |asset: Arc<str>, count: Option<u64>, asset_sequences: Option<(u64, u64)>| Gap {
         asset,
         item: None,
         reason,
         count,
-        sequences: Some((loss.first, loss.last)),
+        sequences: (loss.first > 0).then_some((loss.first, loss.last)),
         asset_sequences,
         from: Timestamp::from_millis(loss.from),
         to: Timestamp::from_millis(loss.to),

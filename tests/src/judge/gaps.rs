@@ -58,6 +58,11 @@ impl ToldGap {
         self.is_count(counter) && self.asset_sequences.is_some_and(|(first, last)| (first..=last).contains(&at.n))
     }
 
+    /// When the loss ended, Unix ms.
+    pub(super) fn ends(&self) -> i64 {
+        self.to
+    }
+
     pub(super) fn tells_value(&self, asset: &str, item: &str, said_at: i64, slack: i64) -> bool {
         self.asset == asset
             && self.item.as_deref().is_none_or(|only| only == item)

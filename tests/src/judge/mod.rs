@@ -62,6 +62,15 @@ struct Deaf {
     to: i64,
 }
 
+/// A value that a device said and Kafka does not have.
+struct Missing<'j> {
+    said_at: i64,
+    asset: &'j String,
+    item: &'j String,
+    value: u64,
+    slack: i64,
+}
+
 /// What is known of an asset in Kafka.
 #[derive(Debug, Default)]
 struct Asset {
@@ -303,31 +312,36 @@ impl Judge {
     fn judge_values(&mut self) {
         let (told, deaf) = (&self.told, &self.deaf);
         let mut credit: Vec<Option<u64>> = told.iter().map(|gap| gap.count).collect();
+        let mut missing = Vec::new();
         for (asset, items) in &self.tags {
             for (item, tag) in items {
                 self.verdict.observed += tag.said();
-                for (value, said_at) in tag.missing() {
-                    if deaf.iter().any(|deaf| (deaf.from..=deaf.to).contains(&said_at)) {
-                        self.verdict.observed -= 1;
-                        self.verdict.unheard += 1;
-                        continue;
-                    }
-                    let tells = |gap: &ToldGap| gap.is_of_the_device() && gap.tells_value(asset, item, said_at, tag.slack());
-                    let teller = (0..told.len()).find(|place| credit[*place] != Some(0) && tells(&told[*place]));
-                    if let Some(place) = teller {
-                        credit[place] = credit[place].map(|left| left - 1);
-                        self.verdict.told_values += 1;
-                        continue;
-                    }
-                    if let Some(left @ 1..) = self.told_numbers.get_mut(asset) {
-                        *left -= 1;
-                        self.verdict.told_values += 1;
-                        continue;
-                    }
-                    self.verdict.missing_values += 1;
-                    self.verdict.describe(Side::Kafka, || format!("{asset} {item} said {value} at {said_at}: not in Kafka"));
-                }
+                missing.extend(tag.missing().map(|(value, said_at)| Missing { said_at, asset, item, value, slack: tag.slack() }));
             }
+        }
+        // Gaps may overlap in time. Each value is told by the gap that ends first, of those that can tell it and have not told all that they
+        // count: in the order of time, that leaves no value untold that any other choice would tell.
+        missing.sort_by_key(|missing| missing.said_at);
+        for Missing { said_at, asset, item, value, slack } in missing {
+            if deaf.iter().any(|deaf| (deaf.from..=deaf.to).contains(&said_at)) {
+                self.verdict.observed -= 1;
+                self.verdict.unheard += 1;
+                continue;
+            }
+            let tells = |gap: &ToldGap| gap.is_of_the_device() && gap.tells_value(asset, item, said_at, slack);
+            let tellers = (0..told.len()).filter(|place| credit[*place] != Some(0) && tells(&told[*place]));
+            if let Some(place) = tellers.min_by_key(|place| told[*place].ends()) {
+                credit[place] = credit[place].map(|left| left - 1);
+                self.verdict.told_values += 1;
+                continue;
+            }
+            if let Some(left @ 1..) = self.told_numbers.get_mut(asset) {
+                *left -= 1;
+                self.verdict.told_values += 1;
+                continue;
+            }
+            self.verdict.missing_values += 1;
+            self.verdict.describe(Side::Kafka, || format!("{asset} {item} said {value} at {said_at}: not in Kafka"));
         }
         // A gateway that tells how many it lost must be right: what it told too much was not lost.
         for (gap, left) in told.iter().zip(credit) {

@@ -210,6 +210,42 @@ fn a_key_of_which_some_in_the_middle_arrived_is_lost_on_both_sides_of_them() {
 }
 
 #[test]
+fn what_was_refused_is_noted_on_a_full_disk_and_told_once() {
+    let sim = Sim::new(1);
+    let config = Config { when_full: WhenFull::RefuseNew, ..config() };
+    let log = open_on(config.clone(), sim.storage()).expect("a log").log;
+    let outcome = loop {
+        let outcome = log.append_durable(entries(0, 20)).expect("an open log");
+        if outcome != (Appended::Durable { first: log.durable() - 19, last: log.durable() }) {
+            break outcome;
+        }
+    };
+    assert!(matches!(outcome, Appended::Refused { reason: Refusal::Full(_), durable: 0 }), "{outcome:?}");
+    sim.set_capacity(sim.used());
+    let refused = |a: u64, b: u64| [("asset-1", a), ("asset-2", b)].map(|(key, n)| (Arc::from(key), n)).to_vec();
+    let count = |loss: &edge_buffer::Loss, name: &str| {
+        loss.keys.iter().find(|key| key.key.as_deref() == Some(name)).map(|key| (key.first, key.last, key.count))
+    };
+    log.note_refused(refused(5, 15), 100, 200, "full".into()).expect("noted");
+    let first = log.losses().pop().expect("a loss");
+    log.note_refused(refused(1, 0), 200, 300, "full".into()).expect("noted");
+    // Also after a crash.
+    let after = sim.power_cut();
+    drop(log);
+    let log = open_on(config, after.storage()).expect("the log").log;
+    let [grown] = &log.losses()[..] else { panic!("expected one loss, seen {:?}", log.losses()) };
+    assert_eq!((grown.reason, grown.count, grown.from, grown.to), (LossReason::Refused, Some(21), 100, 300));
+    assert_eq!(count(grown, "asset-1"), Some((0, 0, Some(6))));
+    // What was told before it grew is not told again.
+    log.told(&first, log.durable()).expect("noted");
+    let [rest] = &log.losses()[..] else { panic!("expected one loss, seen {:?}", log.losses()) };
+    assert_eq!((rest.count, rest.from, rest.to), (Some(1), 100, 300), "which of the times were told nobody knows");
+    assert_eq!((count(rest, "asset-1"), count(rest, "asset-2")), (Some((0, 0, Some(1))), None));
+    log.told(rest, log.durable()).expect("noted");
+    assert_eq!(log.losses(), []);
+}
+
+#[test]
 fn of_a_segment_that_was_acknowledged_in_part_only_the_rest_is_lost() {
     let sim = Sim::new(1);
     let log = open_on(config(), sim.storage()).expect("a log").log;
