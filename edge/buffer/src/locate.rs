@@ -24,8 +24,8 @@ impl Locator {
             return None;
         }
         let mut from = 0;
-        if let Some((id, header)) = self.found.as_ref().filter(|(id, header)| *id == segment.id && header.first <= expected) {
-            if expected <= header.last && *id == segment.id {
+        if let Some((_, header)) = self.found.as_ref().filter(|(id, header)| *id == segment.id && header.first <= expected) {
+            if expected <= header.last {
                 return Some(header.oldest);
             }
             from = header.offset;

@@ -18,7 +18,7 @@ use crate::scan::{Identity, Window};
 use crate::segment::{self, Segments};
 use crate::shared::{Counts, Parts, Shared, now};
 use crate::storage::{File, LockError, Storage};
-use crate::walk::{Gap, Walk};
+use crate::walk::{Hole, Walk};
 use crate::wire::Input;
 use crate::{Config, Error, KeyLoss, Loss, LossReason};
 
@@ -382,9 +382,9 @@ impl Work<'_> {
             walk.missing_tail(newest.max(last_first).max(walk.expected()), seen);
         }
         walk.skip_to(evidence + 1);
-        let (gaps, next, keys, floor) = walk.finish();
-        let needs_segment = !gaps.is_empty() || self.files.is_empty() || base + 1 < self.files.len() || active.is_none();
-        self.note_losses(gaps, epoch, &cursors, &mut ledger);
+        let (holes, next, keys, floor) = walk.finish();
+        let needs_segment = !holes.is_empty() || self.files.is_empty() || base + 1 < self.files.len() || active.is_none();
+        self.note_losses(holes, epoch, &cursors, &mut ledger);
         let mut active = active;
         if let Some(active) = &mut active {
             active.is_abandoned |= needs_segment || next - active.first >= SEGMENT_NUMBERS;
@@ -406,22 +406,22 @@ impl Work<'_> {
         }
     }
 
-    fn note_losses(&mut self, gaps: Vec<Gap>, epoch: u64, cursors: &KeptCursors, ledger: &mut Ledger) {
+    fn note_losses(&mut self, holes: Vec<Hole>, epoch: u64, cursors: &KeptCursors, ledger: &mut Ledger) {
         let acknowledged = cursors.cursors.get(crate::Cursor::MIRROR).map_or(0, |cursor| cursor.sequence);
-        for gap in gaps {
-            for (first, last) in ledger.unknown(epoch, gap.first, gap.last) {
-                let is_whole = (first, last) == (gap.first, gap.last);
+        for hole in holes {
+            for (first, last) in ledger.unknown(epoch, hole.first, hole.last) {
+                let is_whole = (first, last) == (hole.first, hole.last);
                 let loss = Loss {
                     id: 0,
                     epoch,
                     reason: LossReason::Damaged,
                     first,
                     last,
-                    count: gap.is_exact.then_some(last - first + 1),
-                    keys: if is_whole { gap.keys.clone() } else { vec![KeyLoss { key: None, first: 0, last: 0, count: None }] },
-                    from: gap.from,
-                    to: gap.to,
-                    detail: gap.why.clone(),
+                    count: hole.is_exact.then_some(last - first + 1),
+                    keys: if is_whole { hole.keys.clone() } else { vec![KeyLoss { key: None, first: 0, last: 0, count: None }] },
+                    from: hole.from,
+                    to: hole.to,
+                    detail: hole.why.clone(),
                 };
                 for (loss, is_settled) in split(loss, acknowledged) {
                     let loss = ledger.add(loss, acknowledged);

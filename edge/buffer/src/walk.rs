@@ -13,7 +13,7 @@ use crate::scan::{Identity, Window};
 
 /// Sequences that are missing.
 #[derive(Debug)]
-pub(crate) struct Gap {
+pub(crate) struct Hole {
     pub(crate) first: u64,
     pub(crate) last: u64,
     /// Whether so many entries are missing, not only at most so many.
@@ -42,7 +42,7 @@ pub(crate) struct Tail {
 pub(crate) struct Walk {
     expected: u64,
     census: Census,
-    gaps: Vec<Gap>,
+    holes: Vec<Hole>,
     newest: Option<i64>,
     harmed: Vec<(u64, u64)>,
 }
@@ -63,7 +63,7 @@ impl Walk {
     /// Begins at a segment that begins with this checkpoint.
     pub(crate) fn new(checkpoint: &Checkpoint, first: u64) -> Self {
         let census = Census::new(&checkpoint.keys, checkpoint.floor);
-        Self { expected: first, census, gaps: Vec::new(), newest: None, harmed: Vec::new() }
+        Self { expected: first, census, holes: Vec::new(), newest: None, harmed: Vec::new() }
     }
 
     /// The next sequence.
@@ -81,7 +81,7 @@ impl Walk {
         // The length was durable before the segment had its name. One that is shorter now was cut by somebody.
         let is_cut = is_newest && window.len() < reserved;
         if identity.first > self.expected {
-            self.gap(identity.first - 1, None, true, format!("what lay before segment {} is missing", identity.first));
+            self.hole(identity.first - 1, None, true, format!("what lay before segment {} is missing", identity.first));
         }
         loop {
             let at = tail.offset;
@@ -96,7 +96,7 @@ impl Walk {
                 match if is_newest { meaning(window, identity, at) } else { sealed(window, identity, at) } {
                     Meaning::End { .. } if is_cut && !tail.was_closed => {
                         let why = format!("segment {} was cut off at byte {}", identity.first, window.len());
-                        self.gap(identity.first + SEGMENT_NUMBERS - 1, None, false, why);
+                        self.hole(identity.first + SEGMENT_NUMBERS - 1, None, false, why);
                         tail.is_clean = false;
                         break;
                     }
@@ -113,14 +113,14 @@ impl Walk {
                         self.harmed.push((at, header.end().min(window.len())));
                         if header.kind == Kind::Entries && header.last >= self.expected && header.first < limit {
                             let why = format!("segment {} is damaged at byte {at}", identity.first);
-                            self.gap(header.last, Some((header.oldest, header.newest)), true, why);
+                            self.hole(header.last, Some((header.oldest, header.newest)), true, why);
                         }
                         tail.offset = header.end();
                     }
                     Meaning::Unknown => {
                         self.harmed.push((at, window.last_written(at).map_or(at, |last| last + 1)));
                         let why = format!("segment {} is damaged from byte {at} to its end", identity.first);
-                        self.gap(identity.first + SEGMENT_NUMBERS - 1, None, false, why);
+                        self.hole(identity.first + SEGMENT_NUMBERS - 1, None, false, why);
                         tail.is_clean = false;
                         break;
                     }
@@ -141,7 +141,7 @@ impl Walk {
             }
             if header.first > self.expected {
                 let times = self.newest.map(|newest| (newest.min(header.oldest), newest.max(header.oldest)));
-                self.gap(header.first - 1, times, true, format!("segment {} is damaged before byte {at}", identity.first));
+                self.hole(header.first - 1, times, true, format!("segment {} is damaged before byte {at}", identity.first));
             }
             for part in parts {
                 self.census.saw(part.key, part.first, part.count);
@@ -155,14 +155,14 @@ impl Walk {
     pub(crate) fn missing_segment(&mut self, first: u64) {
         if first + SEGMENT_NUMBERS > self.expected {
             let why = format!("segment {first}, the newest, is missing or cannot be read");
-            self.gap(first + SEGMENT_NUMBERS - 1, None, false, why);
+            self.hole(first + SEGMENT_NUMBERS - 1, None, false, why);
         }
     }
 
     /// The log was durable up to `seen`, and ends before: what is missing stood in the segment `first`.
     pub(crate) fn missing_tail(&mut self, first: u64, seen: u64) {
         let why = format!("the log was durable up to {seen} and now ends with {}", self.expected - 1);
-        self.gap((first + SEGMENT_NUMBERS - 1).max(seen), None, false, why);
+        self.hole((first + SEGMENT_NUMBERS - 1).max(seen), None, false, why);
     }
 
     /// Goes on with `next`, if that is later.
@@ -176,26 +176,26 @@ impl Walk {
     }
 
     /// What is missing; the next sequence; how far the keys have counted, or may have; where unknown keys begin.
-    pub(crate) fn finish(self) -> (Vec<Gap>, u64, KeyCounts, u64) {
+    pub(crate) fn finish(self) -> (Vec<Hole>, u64, KeyCounts, u64) {
         let (losses, keys, floor) = self.census.finish(End::Unknown);
-        let mut gaps = self.gaps;
-        for (gap, mut keys) in gaps.iter_mut().zip(losses) {
-            if !gap.is_exact {
+        let mut holes = self.holes;
+        for (hole, mut keys) in holes.iter_mut().zip(losses) {
+            if !hole.is_exact {
                 keys.iter_mut().filter(|key| key.key.is_none()).for_each(|key| key.count = None);
             }
-            gap.keys = keys;
+            hole.keys = keys;
         }
-        (gaps, self.expected, keys, floor)
+        (holes, self.expected, keys, floor)
     }
 
     /// Everything from the expected sequence to `last` is missing.
-    fn gap(&mut self, last: u64, times: Option<(i64, i64)>, is_exact: bool, why: String) {
+    fn hole(&mut self, last: u64, times: Option<(i64, i64)>, is_exact: bool, why: String) {
         if last < self.expected {
             return;
         }
         let (from, to) = times.unwrap_or_else(|| between(self.newest, None));
         self.census.hole(last + 1 - self.expected);
-        self.gaps.push(Gap { first: self.expected, last, is_exact, keys: Vec::new(), from, to, why });
+        self.holes.push(Hole { first: self.expected, last, is_exact, keys: Vec::new(), from, to, why });
         self.expected = last + 1;
     }
 }
