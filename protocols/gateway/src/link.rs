@@ -17,7 +17,8 @@ const BATCHES: usize = 1024;
 pub enum Outcome {
     /// Every sample is on disk.
     Durable,
-    /// The log refused it (full, as configured), and said so with a gap event: the device need not keep it either.
+    /// The log did not take all of it (full, as configured), and the gap event that tells the loss is itself on disk: the device need not
+    /// keep it either. A batch is not finished so before.
     Refused,
 }
 
@@ -182,8 +183,18 @@ impl DeviceLink {
 
     /// The device lost something, or the gateway could not get it: says so as an event.
     pub async fn gap(&self, gap: &Gap) -> Result<(), Closed> {
-        self.status.count_gap();
-        self.send(vec![gap.to_sample(Timestamp::now())]).await.map(drop)
+        self.send_after(std::slice::from_ref(gap), Vec::new()).await.map(drop)
+    }
+
+    /// As [`Self::send`], with what the device lost before these samples: one batch, so that its receipt stands for both.
+    pub async fn send_after(&self, gaps: &[Gap], samples: Vec<Sample>) -> Result<Receipt, Closed> {
+        if gaps.is_empty() {
+            return self.send(samples).await;
+        }
+        let now = Timestamp::now();
+        let receipt = self.send(gaps.iter().map(|gap| gap.to_sample(now)).chain(samples).collect()).await?;
+        self.status.count_gaps(gaps.len() as u64);
+        Ok(receipt)
     }
 
     async fn tell(&self, availability: Availability) -> Result<(), Closed> {

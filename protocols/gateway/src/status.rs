@@ -84,8 +84,8 @@ impl DeviceStatus {
         self.samples.fetch_add(count, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_gap(&self) {
-        self.gaps.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_gaps(&self, count: u64) {
+        self.gaps.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn count_restart(&self) {

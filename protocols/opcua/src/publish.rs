@@ -247,13 +247,12 @@ impl Device {
     pub(crate) async fn deliver(&mut self, id: u32, message: NotificationMessage) -> Result<Option<StatusCode>, Halt> {
         let (number, now) = (message.sequence_number, Timestamp::now());
         let told = notifications::read(message, &mut self.items, &mut self.events, now);
-        for gap in &told.gaps {
-            self.link.gap(gap).await?;
-        }
         // Not received before it was handed over: a cancelled call leaves the message to be asked for again.
-        match self.send(told.samples).await? {
-            Some(receipt) => self.acks.after(id, number, receipt),
-            None => self.acks.now(id, number),
+        if told.gaps.is_empty() && told.samples.is_empty() {
+            self.acks.now(id, number);
+        } else {
+            let receipt = self.link.send_after(&told.gaps, told.samples).await?;
+            self.acks.after(id, number, receipt);
         }
         self.set_last(id, number);
         self.heard = Some(now);
@@ -306,5 +305,39 @@ impl Device {
 
     fn late_after(&self) -> Duration {
         self.keep_alive() * LATE_PERIODS + self.config.session.request_timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config;
+    use crate::device::Device;
+    use asset_stream::document::{Document, Environment, Problems};
+    use gateway::{DeviceLink, Outcome, channel};
+    use opcua::types::{
+        DateTime, EventFieldList, EventNotificationList, ExtensionObject, NodeId, NotificationMessage, ObjectTypeId, Variant,
+    };
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn a_message_that_only_tells_a_loss_is_acknowledged_when_the_log_has_the_gap() {
+        let (problems, environment) = (Problems::new(), Environment::empty());
+        let yaml = b"server: {uri: opc.tcp://plc}\nevents: {alarms: {node_id: i=2253}}\n";
+        let document = Document::parse("plc.yaml", yaml, &problems).expect("valid YAML");
+        let config = config::parse(document.root(&environment, &problems)).expect("a valid connector");
+        let (sender, mut log) = channel(1 << 20);
+        let mut device = Device::new(Arc::new(config), DeviceLink::new("plc", "PLC-1", sender));
+
+        let overflow = Variant::from(NodeId::from(ObjectTypeId::EventQueueOverflowEventType));
+        let event = EventFieldList { client_handle: 1, event_fields: Some(vec![Variant::Empty, overflow]) };
+        let part = ExtensionObject::from_message(EventNotificationList { events: Some(vec![event]) });
+        let message = NotificationMessage { sequence_number: 1, publish_time: DateTime::now(), notification_data: Some(vec![part]) };
+        device.deliver(7, message).await.expect("open");
+
+        assert!(device.acks.take().is_empty(), "acknowledged before the log had the gap");
+        log.recv().await.expect("the gap").finish(Outcome::Durable);
+        device.acks.settle().await.expect("open");
+        assert_eq!(device.acks.take().len(), 1);
+        assert_eq!(device.link.status().gaps(), 1);
     }
 }
