@@ -11,11 +11,13 @@
 //! Non-goals: a plugin registry, knowledge of any protocol.
 
 mod backoff;
+mod error;
 mod link;
 mod status;
 mod supervise;
 
 pub use backoff::Backoff;
+pub use error::chain;
 pub use link::{Batch, Closed, DeviceLink, Outcome, Receipt, SampleReceiver, SampleSender, channel};
 pub use status::{Connection, DeviceStatus};
 pub use supervise::{Gateway, RunFuture, supervise};

@@ -1,6 +1,5 @@
 //! What can go wrong between us and a device, in words that help the person in front of it.
 
-use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -81,24 +80,6 @@ pub enum Error {
         /// Host and port, or the serial port.
         endpoint: Arc<str>,
     },
-}
-
-impl Error {
-    /// Whether trying again later can help. Only contradictory device files cannot mend themselves.
-    pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::Contradiction { .. })
-    }
-
-    /// The error and its causes in one line.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        text
-    }
 }
 
 struct Late(usize);

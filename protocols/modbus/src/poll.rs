@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asset_stream::{DataItem, Sample};
-use gateway::{Backoff, Closed, Connection, DeviceLink};
+use gateway::{Backoff, Closed, Connection, DeviceLink, chain};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
@@ -99,12 +99,12 @@ impl Device {
                 Err(error) => error,
             };
             match self.link.status().connection() {
-                Some((Connection::Lost, _)) => debug!(error = %lost.chain(), "the device still does not answer"),
-                _ => warn!(error = %lost.chain(), "the device does not answer"),
+                Some((Connection::Lost, _)) => debug!(error = %chain(&lost), "the device still does not answer"),
+                _ => warn!(error = %chain(&lost), "the device does not answer"),
             }
             // It is known to be away: one question at a time is enough to find out when it is back.
             retries = 0;
-            self.link.lost(lost.chain()).await?;
+            self.link.lost(chain(&lost)).await?;
             if self.member.is_stopped() {
                 return Ok(());
             }
@@ -240,10 +240,10 @@ impl Device {
                 }
                 // What was answered before may have been unlucky; what never was is taken apart.
                 if cycle.forget_answer() {
-                    self.bad(session, &block, NO_ANSWER, &error.chain()).await?;
+                    self.bad(session, &block, NO_ANSWER, &chain(&error)).await?;
                 } else if !cycle.split() {
                     cycle.suspend();
-                    self.bad(session, &block, NO_ANSWER, &error.chain()).await?;
+                    self.bad(session, &block, NO_ANSWER, &chain(&error)).await?;
                 }
             }
             Err(error) => return Err(End::Lost(error)),

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::fmt;
 
 use asset_stream::Timestamp;
+use gateway::chain;
 use opcua::types::{EndpointDescription, Error, MessageSecurityMode, StatusCode};
 
 use crate::certificate::Certificate;
@@ -169,17 +170,6 @@ pub(crate) fn explain(failure: &Failure, known: &Known<'_>) -> String {
         Failure::Trust(error) => format!("{}: {}", error.check(), chain(error)),
         Failure::Status(status, said) => explain_status(*status, said, known),
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn explain_status(status: StatusCode, said: &str, known: &Known<'_>) -> String {
