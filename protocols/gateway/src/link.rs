@@ -164,21 +164,18 @@ impl DeviceLink {
         }
     }
 
-    /// The device does not answer, and why, in plain words: `avail` becomes UNAVAILABLE if it was not.
+    /// The device does not answer, and why, in plain words: `avail` becomes UNAVAILABLE if it was not. This logs it, gateways need not.
     pub async fn lost(&self, reason: impl Into<String>) -> Result<(), Closed> {
         let reason = reason.into();
-        self.status.set_error(reason.clone());
-        match self.status.set(Connection::Lost) {
-            Some(Connection::Lost) => {
-                // Retries go on for as long as it takes; the log is told once, and each reason stands in the status.
-                debug!(%reason, "the device does not answer");
-                Ok(())
-            }
-            _ => {
-                warn!(%reason, "the device does not answer");
-                self.tell(Availability::Unavailable).await
-            }
+        let was_lost = self.status.set(Connection::Lost) == Some(Connection::Lost);
+        // Retries go on for as long as it takes, mostly for the same reason.
+        if was_lost && self.status.last_error().is_some_and(|(last, _)| last == reason) {
+            debug!(%reason, "the device still does not answer");
+        } else {
+            warn!(%reason, "the device does not answer");
         }
+        self.status.set_error(reason);
+        if was_lost { Ok(()) } else { self.tell(Availability::Unavailable).await }
     }
 
     /// The device lost something, or the gateway could not get it: says so as an event.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asset_stream::{DataItem, Sample};
-use gateway::{Backoff, Closed, Connection, DeviceLink, chain};
+use gateway::{Backoff, Closed, DeviceLink, chain};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
@@ -98,13 +98,9 @@ impl Device {
                 }
                 Err(error) => error,
             };
-            match self.link.status().connection() {
-                Some((Connection::Lost, _)) => debug!(error = %chain(&lost), "the device still does not answer"),
-                _ => warn!(error = %chain(&lost), "the device does not answer"),
-            }
             // It is known to be away: one question at a time is enough to find out when it is back.
             retries = 0;
-            self.link.lost(chain(&lost)).await?;
+            self.link.lost(reason(&lost)).await?;
             if self.member.is_stopped() {
                 return Ok(());
             }
@@ -291,6 +287,14 @@ impl Device {
             }
             _ => {}
         }
+    }
+}
+
+/// Why a device is lost. Which of its variables was asked for does not matter then: it is another each time.
+fn reason(lost: &Error) -> String {
+    match lost {
+        Error::Refused { endpoint, unit, exception, .. } => format!("unit {unit} at {endpoint}: {exception}: {}", exception.advice()),
+        other => chain(other),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gateway::{Backoff, DeviceLink, Gateway, RunFuture};
 use opcua::types::StatusCode;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use crate::config::Config;
 use crate::connect::{self, Again, Chosen, Refusal};
@@ -103,7 +103,7 @@ async fn run(config: Arc<Config>, shared: Shared, link: DeviceLink, stop: Cancel
             Again::Later => refused.next_delay(),
             Again::MuchLater => login.next_delay(),
         };
-        warn!(reason = %refusal.words, again_in_s = delay.as_secs_f32(), "not connected");
+        debug!(again_in_s = delay.as_secs_f32(), "not connected");
         if link.lost(refusal.words).await.is_err() {
             return;
         }
@@ -141,7 +141,7 @@ async fn follow(device: &mut Device, line: &mut Line, chosen: &Chosen) -> End {
             Ok(()) => {
                 taken_over = state.sessions;
                 device.times_connected += 1;
-                info!(connection = state.connections, session = state.sessions, "connected");
+                debug!(connection = state.connections, session = state.sessions, "connected");
                 if device.link.connected().await.is_err() {
                     return End::Stopped;
                 }
