@@ -3,15 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use asset_stream::{DataItem, Kind, Sample, Timestamp};
+use asset_stream::command::method_name;
+use asset_stream::{Sample, Timestamp, facts};
 use opcua::client::Session;
 use opcua::types::{
     Argument, AttributeId, BrowseDescription, BrowseDirection, BrowseResultMaskFlags, DataValue, NodeClass, NodeClassMask, NodeId,
     ObjectId, ReadValueId, ReferenceDescription, ReferenceTypeId, StatusCode, TimestampsToReturn, VariableId, Variant,
 };
-use serde::Serialize;
 use tracing::{info, warn};
-use unicode_normalization::UnicodeNormalization;
 
 use crate::convert::status_text;
 use crate::limits::{self, Limits};
@@ -48,21 +47,9 @@ pub(crate) struct Input {
 impl Method {
     /// The event that offers it.
     pub(crate) fn sample(&self, asset: &Arc<str>, now: Timestamp) -> Sample {
-        #[derive(Serialize)]
-        struct Offer<'a> {
-            description: &'a str,
-            arguments: Vec<Named<'a>>,
-        }
-        #[derive(Serialize)]
-        struct Named<'a> {
-            name: &'a str,
-            description: &'a str,
-        }
-        let arguments = self.inputs.iter().map(|input| Named { name: &input.name, description: &input.description }).collect();
-        // Text into memory cannot fail.
-        let value = serde_json::to_string(&Offer { description: &self.description, arguments }).unwrap_or_default();
-        let item = Arc::new(DataItem::new(asset.clone(), &*self.name, "Method", Kind::Method));
-        Sample::good(item, value, now, now)
+        let argument = |input: &Input| facts::Argument { name: input.name.clone(), description: input.description.clone() };
+        let method = facts::Method { description: self.description.clone(), arguments: self.inputs.iter().map(argument).collect() };
+        method.to_sample(asset.clone(), &self.name, now)
     }
 }
 
@@ -261,24 +248,14 @@ fn choose_names(found: &[Found], taken: &HashSet<String>) -> Vec<String> {
     names
 }
 
-/// A name that subjects and commands can carry: `Temp °C` becomes `Temp_C`.
+/// As [`method_name`], for a name without a single Latin letter or digit too.
 fn safe_name(name: &str) -> String {
-    let mut safe = String::with_capacity(name.len());
-    for c in name.nfkd().filter(char::is_ascii) {
-        if c.is_ascii_alphanumeric() {
-            safe.push(c);
-        } else if !safe.is_empty() && !safe.ends_with('_') {
-            safe.push('_');
-        }
-    }
-    let safe = safe.trim_end_matches('_');
-    // A name without a single Latin letter or digit.
-    if safe.is_empty() { "Method".to_owned() } else { safe.to_owned() }
+    method_name(name).unwrap_or_else(|| "Method".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, Input, Method, choose_names, safe_name};
+    use super::{Found, Input, Method, choose_names};
     use asset_stream::Timestamp;
     use opcua::types::NodeId;
     use std::collections::HashSet;
@@ -294,19 +271,12 @@ mod tests {
     }
 
     #[test]
-    fn names_are_made_safe() {
-        for (name, safe) in [("Temp °C", "Temp_C"), ("Größe.setzen()", "Groe_setzen"), ("__a--b__", "a_b"), ("²", "2"), ("启动", "Method")]
-        {
-            assert_eq!(safe_name(name), safe);
-        }
-    }
-
-    #[test]
     fn equal_names_are_told_apart_by_the_way_to_them() {
         assert_eq!(names(&["Start", "Stop"], &[]), ["Start", "Stop"]);
         assert_eq!(names(&["Pump/Start", "Fan/Start", "Stop"], &[]), ["Pump_Start", "Fan_Start", "Stop"]);
         assert_eq!(names(&["A/Pump/Start", "B/Pump/Start"], &[]), ["A_Pump_Start", "B_Pump_Start"]);
         assert_eq!(names(&["Pump/speed"], &["speed"]), ["Pump_speed"]);
+        assert_eq!(names(&["启动", "停止"], &[]), ["Method", "Method_2"]);
         assert_eq!(names(&["Start", "Start!", "speed"], &["speed"]), ["Start", "Start_2", "speed_2"]);
     }
 
