@@ -27,6 +27,7 @@
 //! assert!(problems.is_empty());
 //! ```
 
+mod access;
 mod names;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ use std::path::{Path, PathBuf};
 use crate::document::{Document, Environment, MAX_BYTES, Place, Problem, Problems, Section};
 use crate::subject;
 
+pub use access::Access;
 pub(crate) use names::COMMAND_ENDING;
 pub use names::{ItemNames, MAX_NAME, validate_item_name};
 

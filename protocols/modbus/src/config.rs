@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asset_stream::Kind;
+use asset_stream::device_file::Access;
 
 use crate::decode::Decoder;
 use crate::plan::Limits;
-use crate::types::{Access, Report, Span};
+use crate::types::{Report, Span};
 
 /// One device: one unit id on one connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,7 +206,7 @@ pub struct Variable {
     pub deadband: f64,
     /// When a reading is told.
     pub report: Report,
-    /// Whether commands may write it.
+    /// Whether commands may write it, once there are any.
     pub access: Access,
     /// Its group, an index into [`Config::groups`].
     pub group: usize,

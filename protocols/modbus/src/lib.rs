@@ -47,4 +47,4 @@ pub use error::{Error, Exception};
 pub use gateway::ModbusGateway;
 pub use parse::parse;
 pub use plan::{Block, Join, Limits, plan};
-pub use types::{Access, Bits, DataType, Encoding, Report, Scaling, Span, Table, Trim, WordOrder, parse_reference};
+pub use types::{Bits, DataType, Encoding, Report, Scaling, Span, Table, Trim, WordOrder, parse_reference};

@@ -307,21 +307,6 @@ impl Report {
     pub const WORDS: [(&'static str, Self); 2] = [("change", Self::Change), ("always", Self::Always)];
 }
 
-/// Whether commands may write a variable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Access {
-    /// They may not.
-    #[default]
-    ReadOnly,
-    /// They may.
-    ReadWrite,
-}
-
-impl Access {
-    /// The words of a device file.
-    pub const WORDS: [(&'static str, Self); 2] = [("ro", Self::ReadOnly), ("rw", Self::ReadWrite)];
-}
-
 /// Reads an address in Modicon notation: five or six digits, 1-based, the first digit names the table. `40001` is holding register 0.
 pub fn parse_reference(text: &str) -> Result<(Table, u16), String> {
     const FORM: &str = "five or six digits: 00001 (coil), 10001 (discrete input), 30001 (input register), 40001 (holding register)";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use asset_stream::Kind;
-use asset_stream::device_file::ItemNames;
+use asset_stream::device_file::{Access, ItemNames};
 use asset_stream::document::{FromNode, Node, Section};
 use opcua::core::comms::url::{hostname_port_from_url, is_opc_ua_binary_url};
 
@@ -108,17 +108,8 @@ pub struct Variable {
     pub queue_size: u32,
     /// As in [`SubscriptionConfig`].
     pub sampling_interval: f64,
-    /// Whether it takes new values as commands.
+    /// Whether commands may write it, once there are any.
     pub access: Access,
-}
-
-/// What may be done with a variable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// It is read.
-    Read,
-    /// It is read, and takes new values.
-    ReadWrite,
 }
 
 /// A node that tells events.
@@ -141,12 +132,6 @@ pub struct MethodRoot {
     pub name: String,
     /// Where it is.
     pub address: Address,
-}
-
-impl FromNode for Access {
-    fn from_node(node: &Node<'_>) -> Result<Self, String> {
-        node.one_of([("r", Self::Read), ("ro", Self::Read), ("rw", Self::ReadWrite)])
-    }
 }
 
 /// The two kinds that a variable can have.
@@ -178,7 +163,7 @@ pub fn parse(mut section: Section<'_>) -> Option<Config> {
         deadband: deadband(section),
         queue_size: queue_size(section, subscription.queue_size),
         sampling_interval: sampling_interval(section, subscription.sampling_interval),
-        access: section.or("access_level", Access::Read),
+        access: section.or("access_level", Access::default()),
         name,
         address,
     });

@@ -45,7 +45,7 @@ mod subscription;
 mod transport;
 mod trust;
 
-pub use config::{Access, Config, Constant, EventSource, MethodRoot, SessionConfig, SubscriptionConfig, Variable, parse};
+pub use config::{Config, Constant, EventSource, MethodRoot, SessionConfig, SubscriptionConfig, Variable, parse};
 pub use error::Error;
 pub use identity::Identity;
 pub use nodes::Address;

@@ -125,6 +125,7 @@ mod tests {
     use crate::items::Item;
     use crate::nodes::Address;
     use crate::security::Security;
+    use asset_stream::device_file::Access;
     use asset_stream::{Kind, Quality, Timestamp, Value};
     use gateway::{DeviceLink, channel};
     use opcua::types::{DataValue, DateTime, MonitoredItemNotification, NotificationMessage, StatusCode};
@@ -138,7 +139,7 @@ mod tests {
             deadband: None,
             queue_size: 1,
             sampling_interval: 0.0,
-            access: crate::Access::Read,
+            access: Access::ReadOnly,
         };
         let config = Config {
             uri: "opc.tcp://plc".into(),

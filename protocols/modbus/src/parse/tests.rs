@@ -1,12 +1,13 @@
 use std::time::Duration;
 
 use asset_stream::Kind;
+use asset_stream::device_file::Access;
 use asset_stream::document::{Document, Environment, Problems};
 
 use super::parse;
 use crate::config::{Config, Endpoint, Framing, Interval, Parity, Sharing};
 use crate::plan::Join;
-use crate::types::{Access, Bits, DataType, Encoding, Report, Table, Trim, WordOrder};
+use crate::types::{Bits, DataType, Encoding, Report, Table, Trim, WordOrder};
 
 /// The config, the problems, the warnings.
 fn read(yaml: &str) -> (Option<Config>, Vec<String>, Vec<String>) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use asset_stream::Kind;
+use asset_stream::device_file::Access;
 
 use super::groups::Groups;
 use super::reader::Reader;
@@ -10,7 +11,7 @@ use super::words::{KindWord, Range, Reference};
 use crate::config::{Interval, Variable};
 use crate::decode::Decoder;
 use crate::plan::Limits;
-use crate::types::{Access, Bits, DataType, Encoding, Report, Scaling, Span, Table, Trim, WordOrder};
+use crate::types::{Bits, DataType, Encoding, Report, Scaling, Span, Table, Trim, WordOrder};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lasting {
@@ -27,7 +28,7 @@ pub(super) fn variable(name: &str, mut entry: Reader<'_>, lasting: Lasting, limi
     let (mut deadband, mut report, mut access, group) = (
         0.0,
         groups.report,
-        Access::ReadOnly,
+        Access::default(),
         match lasting {
             Lasting::Constant => groups.index("constants", Interval::Once),
             Lasting::Variable => groups.index_of(&mut entry),

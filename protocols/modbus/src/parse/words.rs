@@ -4,7 +4,7 @@ use asset_stream::Kind;
 use asset_stream::document::{FromNode, Node};
 
 use crate::config::{Framing, Parity};
-use crate::types::{Access, DataType, Encoding, Report, Table, Trim, WordOrder, parse_reference};
+use crate::types::{DataType, Encoding, Report, Table, Trim, WordOrder, parse_reference};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum JoinWord {
@@ -54,7 +54,6 @@ words! {
     Encoding => Encoding::WORDS,
     Trim => Trim::WORDS,
     Report => Report::WORDS,
-    Access => Access::WORDS,
     Framing => [("tcp", Framing::Tcp), ("rtu", Framing::Rtu)],
     Parity => [("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)],
     Connection => [("shared", Connection::Shared), ("own", Connection::Own)],

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use asset_stream::Kind;
+use asset_stream::device_file::Access;
 use asset_stream::document::{Document, Environment, Problems};
 
-use super::{Access, Config, parse};
+use super::{Config, parse};
 use crate::nodes::Address;
 
 fn read(yaml: &str) -> (Option<Config>, Vec<String>) {
@@ -21,7 +22,7 @@ fn the_defaults_are_those_of_existing_installations() {
     assert_eq!(config.subscription.publishing_interval, Duration::from_millis(100));
     let temp = &config.variables[0];
     assert_eq!((temp.tag.as_str(), temp.queue_size, temp.sampling_interval, temp.deadband, temp.kind), ("temp", 1, 0.0, None, None));
-    assert_eq!(temp.access, Access::Read);
+    assert_eq!(temp.access, Access::ReadOnly);
 }
 
 #[test]
