@@ -96,7 +96,7 @@ impl Command {
         self.arguments.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    /// The method and the envelope of an event whose `ID` [`is_command`] says yes to.
+    /// The method and the envelope of an event whose `ID` [`method_of`] knows.
     pub fn from_event(event: &Event) -> Result<(String, Self), NotACommand> {
         let problem = |problem: String| NotACommand::Event { problem };
         let method = method_of(&event.id).ok_or_else(|| problem(format!("ID {:?} does not end with {COMMAND_ENDING}", event.id)))?;
@@ -120,11 +120,6 @@ impl Command {
 /// The `ID` of commands to a method or a writable variable.
 pub fn id(method: &str) -> String {
     format!("{method}{COMMAND_ENDING}")
-}
-
-/// Whether an event with this `ID` is a command.
-pub fn is_command(id: &str) -> bool {
-    method_of(id).is_some()
 }
 
 /// The method or variable that an `ID` is a command to.

@@ -1,4 +1,4 @@
-//! NATS subjects of events: `<asset>.<ID>`, and `ofa.<asset>.<ID>` in JetStream.
+//! NATS subjects of events: `<asset>.<ID>`; in JetStream a route's prefix stands before it.
 //!
 //! An asset's UUID and an item's `ID` may be any string; a token of a subject may not. What a token cannot carry is written as `%XX`, the
 //! bytes of its UTF-8 in hexadecimal, and `%` itself as `%25`: white space, control characters, `.`, `*`, `>`, bytes that are not UTF-8,
@@ -11,14 +11,12 @@
 //! use asset_stream::subject;
 //!
 //! assert_eq!(subject::plain(b"CNC-1", "temp").as_deref(), Ok("CNC-1.temp"));
-//! assert_eq!(subject::jetstream(b"CNC-1", "Temp v1.2").as_deref(), Ok("ofa.CNC-1.Temp%20v1%2E2"));
+//! assert_eq!(subject::plain(b"CNC-1", "Temp v1.2").as_deref(), Ok("CNC-1.Temp%20v1%2E2"));
 //! assert_eq!(subject::unescape("Temp%20v1%2E2").as_deref(), Some(b"Temp v1.2".as_slice()));
 //! ```
 
 use std::borrow::Cow;
 
-/// The first token in JetStream; the stream strips it when it republishes.
-pub const PREFIX: &str = "ofa";
 /// The longest subject, in bytes: with headers and reply subject it fits the 4 KiB that a NATS server reads as one line.
 pub const MAX_LENGTH: usize = 2048;
 
@@ -29,20 +27,8 @@ pub struct TooLong(pub usize);
 
 /// `<asset>.<ID>`: what subscribers see. `asset` is the record's key.
 pub fn plain(asset: &[u8], id: &str) -> Result<String, TooLong> {
-    checked(&[&escape(asset), &escape(id.as_bytes())])
-}
-
-/// `ofa.<asset>.<ID>`: what is published to JetStream.
-pub fn jetstream(asset: &[u8], id: &str) -> Result<String, TooLong> {
-    checked(&[PREFIX, &escape(asset), &escape(id.as_bytes())])
-}
-
-fn checked(tokens: &[&str]) -> Result<String, TooLong> {
-    let length = tokens.iter().map(|token| token.len() + 1).sum::<usize>() - 1;
-    if length > MAX_LENGTH {
-        return Err(TooLong(length));
-    }
-    Ok(tokens.join("."))
+    let subject = format!("{}.{}", escape(asset), escape(id.as_bytes()));
+    if subject.len() > MAX_LENGTH { Err(TooLong(subject.len())) } else { Ok(subject) }
 }
 
 /// A name as a token of a subject.
@@ -103,7 +89,7 @@ pub fn unescape(token: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_LENGTH, TooLong, escape, jetstream, plain, unescape};
+    use super::{MAX_LENGTH, TooLong, escape, plain, unescape};
     use proptest::prelude::*;
 
     #[test]
@@ -140,7 +126,7 @@ mod tests {
     fn a_subject_that_no_server_takes_is_refused() {
         assert_eq!(plain(&[b'a'; 2043], "temp").map(|s| s.len()), Ok(MAX_LENGTH));
         assert_eq!(plain(&[b'a'; 2044], "temp"), Err(TooLong(MAX_LENGTH + 1)));
-        assert_eq!(jetstream(&[b' '; 1000], "temp"), Err(TooLong(3 + 1 + 3000 + 1 + 4)));
+        assert_eq!(plain(&[b' '; 1000], "temp"), Err(TooLong(3000 + 1 + 4)));
     }
 
     proptest! {

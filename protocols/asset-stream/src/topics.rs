@@ -2,10 +2,6 @@
 
 /// The asset stream: one topic for all assets, keyed by asset UUID. The only system of record.
 pub const ASSETS: &str = "ofa_assets";
-/// Commands alone, keyed by target asset: what an edge follows.
-pub const COMMANDS: &str = "ofa_cmds";
-/// The asset stream keyed by UNS id.
-pub const ASSETS_UNS: &str = "ofa_assets_uns";
 /// Each running edge announces itself here; compacted, keyed by edge id.
 pub const EDGES: &str = "ofa_edges";
 /// What the forwarder could not forward, with the reason in its headers.

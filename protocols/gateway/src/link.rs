@@ -98,16 +98,6 @@ impl SampleReceiver {
     pub async fn recv(&mut self) -> Option<Batch> {
         self.0.recv().await
     }
-
-    /// As [`Self::recv`], for a thread outside the runtime.
-    pub fn blocking_recv(&mut self) -> Option<Batch> {
-        self.0.blocking_recv()
-    }
-
-    /// The next batch if one waits.
-    pub fn try_recv(&mut self) -> Option<Batch> {
-        self.0.try_recv().ok()
-    }
 }
 
 /// What a gateway holds of its device: a way to send, and the device's status.

@@ -12,10 +12,3 @@ pub enum Error {
     #[error("the folders of trusted and rejected OPC UA certificates")]
     Trust(#[source] trust::Error),
 }
-
-impl Error {
-    /// Whether it may go away by itself: files and folders do not.
-    pub fn is_transient(&self) -> bool {
-        false
-    }
-}

@@ -157,6 +157,6 @@ fn speed() {
     });
     measure("serve", &mut || drop(std::hint::black_box(serve(std::hint::black_box(&value), &facts()))));
     measure("decode", &mut || drop(std::hint::black_box(Event::decode(std::hint::black_box(&value)))));
-    measure("subject", &mut || drop(std::hint::black_box(crate::subject::jetstream(b"OPCUA-SENSOR-001", "temp"))));
+    measure("subject", &mut || drop(std::hint::black_box(crate::subject::plain(b"OPCUA-SENSOR-001", "temp"))));
     println!("{} bytes", value.len());
 }
