@@ -68,11 +68,8 @@ pub fn serve<'v>(value: &'v [u8], facts: &Facts) -> Result<Served<'v>, Malformed
     rewrite::rewrite(text, facts)
 }
 
-/// Appends the added members, with a comma before them where one is needed.
-fn write_facts(facts: &Facts, follows_another: bool, out: &mut Vec<u8>) {
-    if follows_another {
-        out.push(b',');
-    }
+/// Appends the added members.
+fn write_facts(facts: &Facts, out: &mut Vec<u8>) {
     let (at, who): (Timestamp, &[u8]) = match facts.kafka {
         RecordTime::Producer(at) => (at, b"producer"),
         RecordTime::Broker(at) => (at, b"broker"),

@@ -42,6 +42,15 @@ impl From<Closed> for Halt {
     }
 }
 
+/// Which session a new connection has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// The one of the connection before: the server reactivated it, with its subscriptions.
+    SameSession,
+    /// A new one, which has to take the subscriptions over.
+    NewSession,
+}
+
 /// A device: its items, its subscriptions on the server, and how far they were read.
 pub(crate) struct Device {
     pub(crate) config: Arc<Config>,
@@ -90,7 +99,7 @@ impl Device {
     }
 
     /// A session is open: takes up what the server still has for us, says what is lost, and makes anew what is missing.
-    pub(crate) async fn connected(&mut self, session: &Arc<Session>, is_new_session: bool) -> Result<(), Halt> {
+    pub(crate) async fn connected(&mut self, session: &Arc<Session>, opened: Opened) -> Result<(), Halt> {
         let started = start_time(session).await?;
         if self.started.is_some() && started.is_some() && self.started != started {
             // Ids of subscriptions start anew with the server, and may be somebody else's now.
@@ -101,7 +110,7 @@ impl Device {
         if started.is_some() {
             self.started = started;
         }
-        self.recover(session, is_new_session).await?;
+        self.recover(session, opened).await?;
         if !self.is_known {
             tolerate("reading the server's limits", self.limits.learn(session).await)?;
             if self.items.iter().any(|item| matches!(item.follow, Follow::Events { .. })) {

@@ -143,7 +143,9 @@ impl Identity {
         match (certificate.exists(), key.exists()) {
             (true, true) => {}
             (true, false) => return Err(Error::KeyMissing { certificate, key }),
-            (false, made) => generate(&certificate, &key, made)?,
+            // A crash left the key alone: its certificate was never shown to anyone.
+            (false, true) => certify(read_key(&key)?, &certificate)?,
+            (false, false) => certify(make_key(&key)?, &certificate)?,
         }
         Self::load(&certificate, &key)
     }
@@ -224,21 +226,23 @@ pub(crate) fn read_pair(certificate_path: &Path, key_path: &Path) -> Result<(Cer
     }
 }
 
-/// Makes the certificate, and the key unless a crash left one behind: its certificate was never shown to anyone.
-fn generate(certificate_path: &Path, key_path: &Path, has_key: bool) -> Result<(), Error> {
-    let failed = |e: &dyn std::fmt::Display| Error::Generate(e.to_string());
-    let key = if has_key {
-        RsaPrivateKey::read_pkcs8_pem_file(key_path).map_err(|_| Error::NotAKey { path: key_path.to_owned() })?
-    } else {
-        let key = RsaPrivateKey::new(&mut OsRng, KEY_BITS).map_err(|e| failed(&e))?;
-        let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|e| failed(&e))?;
-        durable_file::write(key_path, pem.as_bytes()).map_err(|source| Error::Write { path: key_path.to_owned(), source })?;
-        key
-    };
+fn read_key(path: &Path) -> Result<RsaPrivateKey, Error> {
+    RsaPrivateKey::read_pkcs8_pem_file(path).map_err(|_| Error::NotAKey { path: path.to_owned() })
+}
+
+fn make_key(path: &Path) -> Result<RsaPrivateKey, Error> {
+    let key = RsaPrivateKey::new(&mut OsRng, KEY_BITS).map_err(|e| Error::Generate(e.to_string()))?;
+    let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|e| Error::Generate(e.to_string()))?;
+    durable_file::write(path, pem.as_bytes()).map_err(|source| Error::Write { path: path.to_owned(), source })?;
+    Ok(key)
+}
+
+/// Makes the certificate of the edge's own key.
+fn certify(key: RsaPrivateKey, path: &Path) -> Result<(), Error> {
     let host = host_name();
-    let der = self_signed(key, &host, SystemTime::now()).map_err(|e| failed(&e))?;
-    durable_file::write(certificate_path, &der).map_err(|source| Error::Write { path: certificate_path.to_owned(), source })?;
-    info!(certificate = %certificate_path.display(), application_uri = %application_uri(&host), "made the edge's OPC UA certificate");
+    let der = self_signed(key, &host, SystemTime::now()).map_err(|e| Error::Generate(e.to_string()))?;
+    durable_file::write(path, &der).map_err(|source| Error::Write { path: path.to_owned(), source })?;
+    info!(certificate = %path.display(), application_uri = %application_uri(&host), "made the edge's OPC UA certificate");
     Ok(())
 }
 

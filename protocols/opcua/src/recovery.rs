@@ -13,7 +13,7 @@ use opcua::client::{Session, UARequest};
 use opcua::types::{NotificationMessage, StatusCode};
 use tracing::{debug, info, warn};
 
-use crate::device::{Device, Halt};
+use crate::device::{Device, Halt, Opened};
 use crate::notifications::has_data;
 use crate::sequence::{next, steps};
 use crate::subscription::{self, Subscription};
@@ -83,14 +83,14 @@ pub(crate) async fn republish(session: &Session, subscription: u32, number: u32)
 
 impl Device {
     /// Takes up the subscriptions; those that are lost are forgotten, and told as a gap.
-    pub(crate) async fn recover(&mut self, session: &Arc<Session>, is_new_session: bool) -> Result<(), Halt> {
+    pub(crate) async fn recover(&mut self, session: &Arc<Session>, opened: Opened) -> Result<(), Halt> {
         let known: Vec<u32> = self.subscriptions.iter().map(|s| s.id).collect();
         if known.is_empty() {
             return Ok(());
         }
         // Not known to be complete: made anew.
         let mut lost: Vec<u32> = self.subscriptions.iter().filter(|s| !s.is_whole).map(|s| s.id).collect();
-        if is_new_session {
+        if opened == Opened::NewSession {
             lost.extend(self.transfer(session).await?);
         }
         for id in known {

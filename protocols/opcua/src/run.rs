@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::config::Config;
 use crate::connect::{self, Again, Chosen, Refusal};
-use crate::device::{Device, Halt};
+use crate::device::{Device, Halt, Opened};
 use crate::diagnose::Failure;
 use crate::line::{Line, LineState};
 use crate::{Error, Identity, TrustStore};
@@ -137,7 +137,8 @@ async fn follow(device: &mut Device, line: &mut Line, chosen: &Chosen) -> End {
             Err(end) => return end,
         };
         let session = line.session.clone();
-        let worked = match device.connected(&session, state.sessions != taken_over).await {
+        let opened = if state.sessions == taken_over { Opened::SameSession } else { Opened::NewSession };
+        let worked = match device.connected(&session, opened).await {
             Ok(()) => {
                 taken_over = state.sessions;
                 device.times_connected += 1;

@@ -94,10 +94,17 @@ impl<'t> Copy<'t, '_> {
         (start, start + part.len())
     }
 
-    /// The end of an object is reached: adds to it. Gives back the place behind its `}`.
-    fn close(&mut self, level: &Level, add: impl FnOnce(&Facts, bool, &mut Vec<u8>)) -> usize {
+    /// The end of an object is reached, and members are added to it.
+    fn begin_to_add(&mut self, level: &Level) {
         self.up_to(level.end);
-        add(self.facts, level.keeps_any, &mut self.out);
+        if level.keeps_any {
+            self.out.push(b',');
+        }
+    }
+
+    /// The end of an object is reached. Gives back the place behind its `}`.
+    fn close(&mut self, level: &Level) -> usize {
+        self.up_to(level.end);
         find(self.text, level.end, b'}') + 1
     }
 }
@@ -145,14 +152,13 @@ impl<'t> Visitor<'t> for &mut Copy<'t, '_> {
                 level.keep(end);
             }
         }
-        let has_attributes = self.has_attributes;
-        Ok(self.close(&level, |facts, follows_another, out| {
-            if !has_attributes {
-                out.extend_from_slice(if follows_another { b",\"attributes\":{" } else { b"\"attributes\":{" });
-                write_facts(facts, false, out);
-                out.push(b'}');
-            }
-        }))
+        if !self.has_attributes {
+            self.begin_to_add(&level);
+            self.out.extend_from_slice(b"\"attributes\":{");
+            write_facts(self.facts, &mut self.out);
+            self.out.push(b'}');
+        }
+        Ok(self.close(&level))
     }
 }
 
@@ -191,7 +197,9 @@ impl<'t> Visitor<'t> for Attributes<'_, 't, '_> {
                 level.keep(end);
             }
         }
-        Ok(copy.close(&level, write_facts))
+        copy.begin_to_add(&level);
+        write_facts(copy.facts, &mut copy.out);
+        Ok(copy.close(&level))
     }
 
     /// `null` stands for no attributes.
@@ -201,7 +209,7 @@ impl<'t> Visitor<'t> for Attributes<'_, 't, '_> {
         let null = find(copy.text, self.from, b'n');
         copy.up_to(null);
         copy.out.push(b'{');
-        write_facts(copy.facts, false, &mut copy.out);
+        write_facts(copy.facts, &mut copy.out);
         copy.out.push(b'}');
         copy.copied = null + NULL.len();
         Ok(copy.copied)

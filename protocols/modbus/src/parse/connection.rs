@@ -38,7 +38,7 @@ fn tcp(mut server: Reader<'_>) -> Option<(Endpoint, u8, Timing)> {
     }
     let default = Timing::default();
     let connect_timeout = server.millis("connect_timeout", default.connect_timeout, 1);
-    let timing = timing(&mut server, Timing { connect_timeout, ..default }, framing == Framing::Rtu);
+    let timing = timing(&mut server, Timing { connect_timeout, ..default }, framing);
     let host = host.filter(|host| {
         let plain = !host.is_empty() && !host.contains(['/', ' ', '[', ']']);
         if !plain {
@@ -67,14 +67,17 @@ fn serial_line(mut serial: Reader<'_>) -> Option<(Endpoint, u8, Timing)> {
         Some(248..) => serial.section.warning("unit_id", "above 247: reserved by the specification"),
         _ => {}
     }
-    let timing = timing(&mut serial, Timing { retries: 2, ..Timing::default() }, true);
+    let timing = timing(&mut serial, Timing { retries: 2, ..Timing::default() }, Framing::Rtu);
     let sound = serial.finish();
     sound.then_some((Endpoint::Serial(SerialLine { port: port?, baud_rate: baud_rate?, parity, stop_bits }), unit?, timing))
 }
 
-fn timing(reader: &mut Reader<'_>, default: Timing, rtu: bool) -> Timing {
+fn timing(reader: &mut Reader<'_>, default: Timing, framing: Framing) -> Timing {
     let timeout = reader.millis("timeout", default.timeout, 1);
-    let settle_time = if rtu { reader.millis("settle_time", timeout, 1) } else { default.settle_time };
+    let settle_time = match framing {
+        Framing::Rtu => reader.millis("settle_time", timeout, 1),
+        Framing::Tcp => default.settle_time,
+    };
     let silent_share = reader.within("silent_share", default.silent_share * 100.0, 1.0, 100.0) / 100.0;
     Timing {
         timeout,
