@@ -53,6 +53,15 @@ impl Receipt {
     pub async fn outcome(&mut self) -> Result<Outcome, Closed> {
         (&mut self.0).await.map_err(|_| Closed)
     }
+
+    /// The batch's fate if it is known by now; [`Closed`] as above.
+    pub fn known(&mut self) -> Option<Result<Outcome, Closed>> {
+        match self.0.try_recv() {
+            Ok(outcome) => Some(Ok(outcome)),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(Closed)),
+        }
+    }
 }
 
 /// The edge is stopping: nothing more is taken.

@@ -103,6 +103,22 @@ impl Cycle {
         answered
     }
 
+    /// What the device refused of these variables is asked for again, in this cycle or the next. `false`: none of them is of this group.
+    pub(crate) fn ask_again(&mut self, variables: &[usize]) -> bool {
+        let mut found = false;
+        for piece in &mut self.pieces {
+            if piece.block.variables.iter().any(|(number, _)| variables.contains(number)) {
+                (piece.suspended, found) = (false, true);
+            }
+        }
+        found
+    }
+
+    /// Whether a part of the running cycle is done.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.position > 0
+    }
+
     /// Whether everything was refused.
     pub(crate) fn is_suspended(&self) -> bool {
         self.pieces.iter().all(|piece| piece.suspended)

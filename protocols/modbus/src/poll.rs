@@ -1,10 +1,11 @@
 //! One device: finding it, reading it on time, finding out what it refuses, telling what changed.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use asset_stream::{DataItem, Sample};
-use gateway::{Backoff, Closed, DeviceLink, chain};
+use gateway::{Backoff, Closed, DeviceLink, Outcome, Receipt, chain};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
@@ -22,6 +23,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// A device that answered this long is not blamed for its earlier failures.
 const PROVEN: Duration = Duration::from_secs(10);
+
+/// Before what is read once is read again because the log did not take it.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How often a device is asked whether it is there when there is nothing else to ask for.
 const ALIVE: Duration = Duration::from_secs(10);
@@ -176,6 +180,7 @@ impl Device {
         let polled = self.config.groups.iter().any(|group| group.interval != Interval::Once);
         loop {
             let now = Instant::now();
+            session.settle(&self.config, now);
             match session.schedule.next(now) {
                 Next::Ask(group) => {
                     if let Err(end) = self.step(&mut session, group).await {
@@ -216,7 +221,7 @@ impl Device {
             Ok(answer) => {
                 cycle.answered();
                 let samples = session.told.answered(&self.config, &self.items, &block, &answer);
-                self.send(samples).await?;
+                self.send(session, samples).await?;
             }
             Err(Error::Refused { exception, .. }) if exception.remedy() == Remedy::Wait => {
                 cycle.skip();
@@ -262,11 +267,15 @@ impl Device {
             warn!(variable = %first.item.id, more, %span, status, why, "no value");
             self.link.status().set_error(format!("{} ({span}): {status}: {why}", first.item.id));
         }
-        self.send(samples).await
+        self.send(session, samples).await
     }
 
-    async fn send(&self, samples: Vec<Sample>) -> Result<(), Closed> {
-        if samples.is_empty() { Ok(()) } else { self.link.send(samples).await.map(drop) }
+    async fn send(&self, session: &mut Session, samples: Vec<Sample>) -> Result<(), Closed> {
+        if !samples.is_empty() {
+            let receipt = self.link.send(samples).await?;
+            session.sent.push_back((session.told.batch(), receipt));
+        }
+        Ok(())
     }
 
     fn finish(&mut self, session: &mut Session, group: usize) {
@@ -303,6 +312,8 @@ struct Session {
     schedule: Schedule,
     cycles: Vec<Cycle>,
     told: Told,
+    /// Batches whose fate is not known yet; the channel to the log bounds how many there can be.
+    sent: VecDeque<(u64, Receipt)>,
 }
 
 impl Session {
@@ -312,6 +323,28 @@ impl Session {
             schedule: Schedule::new(intervals, Instant::now()),
             cycles: device.plans.iter().map(|plan| Cycle::new(plan, device.config.timing.retry_refused)).collect(),
             told: Told::nothing(device.config.variables.len()),
+            sent: VecDeque::new(),
+        }
+    }
+
+    /// What the log did not take was not told, so it is told at the next poll, changed or not; what is read once is read again.
+    fn settle(&mut self, config: &Config, now: Instant) {
+        let is_once = |group: usize| config.groups[group].interval == Interval::Once;
+        if self.cycles.iter().enumerate().any(|(group, cycle)| is_once(group) && cycle.is_under_way()) {
+            // The end of that cycle would forget that it is to be run again.
+            return;
+        }
+        while let Some(outcome) = self.sent.front_mut().and_then(|(_, receipt)| receipt.known()) {
+            let batch = self.sent.pop_front().map(|(batch, _)| batch);
+            if outcome == Ok(Outcome::Durable) {
+                continue;
+            }
+            let untold = batch.map(|batch| self.told.forget(batch)).unwrap_or_default();
+            for (group, cycle) in self.cycles.iter_mut().enumerate() {
+                if cycle.ask_again(&untold) && is_once(group) {
+                    self.schedule.again(group, now + AGAIN);
+                }
+            }
         }
     }
 

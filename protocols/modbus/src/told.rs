@@ -13,24 +13,48 @@ use crate::plan::Block;
 use crate::types::{Report, Span};
 
 /// The last that was told of each variable on this connection.
-pub(crate) struct Told(Vec<Option<(Value, Quality)>>);
+pub(crate) struct Told {
+    variables: Vec<Option<Last>>,
+    batch: u64,
+}
+
+/// What was told last, and in which batch.
+#[derive(Clone)]
+struct Last {
+    value: Value,
+    quality: Quality,
+    batch: u64,
+}
 
 impl Told {
     /// Nothing of so many variables: the first reading of each is told, whatever it is.
     pub(crate) fn nothing(variables: usize) -> Self {
-        Self(vec![None; variables])
+        Self { variables: vec![None; variables], batch: 0 }
+    }
+
+    /// The number of the last batch of samples that was made here.
+    pub(crate) fn batch(&self) -> u64 {
+        self.batch
+    }
+
+    /// A batch reached nobody: the next reading of each variable that was told in it, and not again since, is told whatever it is.
+    /// Returns their numbers.
+    pub(crate) fn forget(&mut self, batch: u64) -> Vec<usize> {
+        let of_batch = |last: &mut Option<Last>| last.take_if(|last| last.batch == batch).is_some();
+        self.variables.iter_mut().enumerate().filter_map(|(number, last)| of_batch(last).then_some(number)).collect()
     }
 
     /// The samples that an answer gives, in the order of the addresses.
     pub(crate) fn answered(&mut self, config: &Config, items: &[Arc<DataItem>], block: &Block, answer: &Answer) -> Vec<Sample> {
+        self.batch += 1;
         let mut samples = Vec::new();
         for (number, span) in &block.variables {
             let variable = &config.variables[*number];
             let Some((value, quality)) = read(&variable.decoder, &answer.payload, block.span, *span) else { continue };
-            if !is_news(variable, self.0[*number].as_ref(), &value, &quality) {
+            if !is_news(variable, self.variables[*number].as_ref(), &value, &quality) {
                 continue;
             }
-            self.0[*number] = Some((value.clone(), quality.clone()));
+            self.variables[*number] = Some(Last { value: value.clone(), quality: quality.clone(), batch: self.batch });
             let attributes = variable.unit.iter().map(|unit| (Cow::Borrowed("unit"), unit.to_string())).collect();
             let (item, timestamp, ingested) = (items[*number].clone(), answer.at, answer.at);
             samples.push(Sample { item, value, quality, timestamp, ingested, attributes });
@@ -40,14 +64,15 @@ impl Told {
 
     /// The samples that say that there is no value; none for variables of which that was told.
     pub(crate) fn refused(&mut self, items: &[Arc<DataItem>], block: &Block, status: &str) -> Vec<Sample> {
+        self.batch += 1;
         let now = Timestamp::now();
         let mut samples = Vec::new();
         for (number, _) in &block.variables {
             let bad = Quality::Bad(Cow::Owned(status.to_owned()));
-            if self.0[*number].as_ref().is_some_and(|(_, quality)| *quality == bad) {
+            if self.variables[*number].as_ref().is_some_and(|last| last.quality == bad) {
                 continue;
             }
-            self.0[*number] = Some((Value::unavailable(), bad));
+            self.variables[*number] = Some(Last { value: Value::unavailable(), quality: bad, batch: self.batch });
             samples.push(Sample::bad(items[*number].clone(), status.to_owned(), now, now));
         }
         samples
@@ -62,9 +87,9 @@ fn read(decoder: &Decoder, payload: &Payload, block: Span, span: Span) -> Option
     }
 }
 
-fn is_news(variable: &Variable, told: Option<&(Value, Quality)>, value: &Value, quality: &Quality) -> bool {
-    let Some((before, before_quality)) = told else { return true };
-    variable.report == Report::Always || quality != before_quality || differs(before, value, variable.deadband)
+fn is_news(variable: &Variable, told: Option<&Last>, value: &Value, quality: &Quality) -> bool {
+    let Some(last) = told else { return true };
+    variable.report == Report::Always || *quality != last.quality || differs(&last.value, value, variable.deadband)
 }
 
 /// Whether a value differs by more than the deadband.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use asset_stream::{Kind, Quality};
+use gateway::Outcome;
 use gateway_modbus::Buses;
 use support::{Behaviour, Edge, Question, Reaction, TcpDevice};
 use tokio::time::Instant;
@@ -108,6 +109,22 @@ async fn what_was_refused_is_asked_for_again_after_a_while() {
     device.behaviour.change(|q| q.right());
     edge.until("the value", |edge| edge.values("b").len() == 2).await;
     assert_eq!(edge.values("b"), ["IllegalDataAddress (0x02)", "1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_refused_is_told_again_although_it_did_not_change() {
+    let device = TcpDevice::start(Behaviour::new(|q: Question| if q.holds(1) { q.exception(2) } else { q.right() })).await;
+    let rest = "defaults: {interval: 20}\nvariables: {a: {holding_register: 0}, b: {holding_register: 1}}\nconstants: {c: {coil: 3}, d: {input_register: 4}}";
+    let mut edge = Edge::start(&yaml(device.port, "", rest), &Buses::new());
+    let told = |edge: &Edge| ["a", "b", "c", "d"].map(|id| edge.values(id).len());
+    edge.outcome = Outcome::Refused;
+    edge.until("everything, in vain", |edge| told(edge).iter().all(|count| *count > 0)).await;
+    edge.outcome = Outcome::Durable;
+    let refused = told(&edge);
+    edge.until("everything once more", |edge| told(edge).iter().zip(refused).all(|(count, before)| *count > before)).await;
+    let (known, asked) = (told(&edge), device.behaviour.asked().len());
+    edge.watch("many more polls", || device.behaviour.asked().len() > asked + 50).await;
+    assert_eq!(told(&edge), known, "what the log has is not told again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use asset_stream::document::{Document, Environment, Problems};
 use asset_stream::{Event, Sample};
-use gateway::{DeviceLink, DeviceStatus, Gateway, SampleReceiver};
+use gateway::{Batch, DeviceLink, DeviceStatus, Gateway, Outcome, SampleReceiver};
 use gateway_modbus::{Buses, Config, ModbusGateway, parse};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -271,6 +271,8 @@ fn crc(bytes: &[u8]) -> u16 {
 /// A gateway at work and everything that it told.
 pub struct Edge {
     samples: SampleReceiver,
+    /// What becomes of what the gateway tells.
+    pub outcome: Outcome,
     told: Vec<Sample>,
     pub status: Arc<DeviceStatus>,
     stop: CancellationToken,
@@ -288,7 +290,7 @@ impl Edge {
             run.await;
             drop(gateway);
         });
-        Self { samples, told: Vec::new(), status, stop, running }
+        Self { samples, outcome: Outcome::Durable, told: Vec::new(), status, stop, running }
     }
 
     /// All values told of an item so far, as JSON; bad ones as their status.
@@ -310,7 +312,7 @@ impl Edge {
         let deadline = Instant::now() + PATIENCE;
         while !holds(self) {
             match timeout_at(deadline, self.samples.recv()).await {
-                Ok(Some(mut batch)) => self.told.extend(batch.take_samples()),
+                Ok(Some(batch)) => self.take(batch),
                 Ok(None) => panic!("the gateway ended before {what}: {}", self.explain()),
                 Err(_) => panic!("waited too long for {what}: {}", self.explain()),
             }
@@ -322,10 +324,15 @@ impl Edge {
         let deadline = Instant::now() + PATIENCE;
         while !holds() {
             assert!(Instant::now() < deadline, "waited too long for {what}: {}", self.explain());
-            if let Ok(Some(mut batch)) = timeout_at(Instant::now() + Duration::from_millis(5), self.samples.recv()).await {
-                self.told.extend(batch.take_samples());
+            if let Ok(Some(batch)) = timeout_at(Instant::now() + Duration::from_millis(5), self.samples.recv()).await {
+                self.take(batch);
             }
         }
+    }
+
+    fn take(&mut self, mut batch: Batch) {
+        self.told.extend(batch.take_samples());
+        batch.finish(self.outcome);
     }
 
     fn explain(&self) -> String {
