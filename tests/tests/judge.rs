@@ -303,6 +303,13 @@ fn a_loss_behind_the_log_that_is_told_rightly_is_no_harm() {
 }
 
 #[test]
+fn a_gap_event_tells_the_numbers_of_its_epoch_only() {
+    let gap = |epoch: u64| json!({"reason": "damaged", "count": 1, "sequences": [6, 6], "asset_sequences": [6, 6], "epoch": epoch});
+    finds(Run::clean().lose(5).tell(gap(EPOCH)), [0; 5]);
+    finds(Run::clean().lose(5).tell(gap(EPOCH - 1)), [1, 0, 0, 0, 0]);
+}
+
+#[test]
 fn a_gap_event_with_a_wrong_count_is_found() {
     finds(
         Run::clean().lose(5).tell(json!({"reason": "damaged", "count": 2, "sequences": [6, 7], "asset_sequences": [6, 7]})),

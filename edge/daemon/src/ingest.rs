@@ -165,6 +165,7 @@ fn fitting(sample: &Sample, largest: usize) -> Entry {
         count: Some(1),
         sequences: None,
         asset_sequences: None,
+        epoch: None,
         from: sample.timestamp,
         to: sample.timestamp,
         detail: format!("the event has {size} bytes, the log takes {largest}; raise log.segment_size"),

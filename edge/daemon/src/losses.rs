@@ -33,10 +33,11 @@ pub(crate) async fn run(log: Log, own_asset: Arc<str>, stop: CancellationToken) 
 
 fn tell(log: &Log, own_asset: &Arc<str>) {
     let passed = log.cursor(Cursor::MIRROR).map_or(0, |cursor| cursor.sequence);
-    let is_final = |loss: &Loss| loss.reason != LossReason::DroppedOldest || loss.last <= passed;
+    // No cursor comes to the place of a loss of an earlier epoch any more.
+    let is_final = |loss: &Loss| loss.reason != LossReason::DroppedOldest || loss.epoch != log.epoch() || loss.last <= passed;
     for loss in log.losses().into_iter().filter(is_final) {
         let now = Timestamp::now();
-        let entries = gaps(&loss, own_asset).iter().map(|gap| entry(&gap.to_sample(now))).collect();
+        let entries = gaps(&loss, log.epoch(), own_asset).iter().map(|gap| entry(&gap.to_sample(now))).collect();
         let at = match log.append_durable(entries) {
             Ok(Appended::Durable { last, .. }) => last,
             // Still full or failing, which the log has said: it is told later.
@@ -51,7 +52,7 @@ fn tell(log: &Log, own_asset: &Arc<str>) {
 }
 
 /// A gap event for each asset that is known to have lost something, and one of the edge's own asset for what nobody can assign.
-fn gaps(loss: &Loss, own_asset: &Arc<str>) -> Vec<Gap> {
+fn gaps(loss: &Loss, present: u64, own_asset: &Arc<str>) -> Vec<Gap> {
     let reason = match loss.reason {
         LossReason::DroppedOldest => GapReason::DroppedOldest,
         LossReason::Damaged => GapReason::Damaged,
@@ -64,6 +65,7 @@ fn gaps(loss: &Loss, own_asset: &Arc<str>) -> Vec<Gap> {
         count,
         sequences: (loss.first > 0).then_some((loss.first, loss.last)),
         asset_sequences,
+        epoch: (loss.epoch != present).then_some(loss.epoch),
         from: Timestamp::from_millis(loss.from),
         to: Timestamp::from_millis(loss.to),
         detail: loss.detail.clone(),

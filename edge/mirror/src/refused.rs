@@ -92,6 +92,7 @@ impl Worker {
             count: Some(1),
             sequences: Some((event.sequence, event.sequence)),
             asset_sequences: Some((event.key_sequence, event.key_sequence)),
+            epoch: None,
             from: at,
             to: at,
             detail: format!("Kafka refused a record of {size} bytes: {code}"),

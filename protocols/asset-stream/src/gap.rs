@@ -62,6 +62,9 @@ pub struct Gap {
     pub sequences: Option<(u64, u64)>,
     /// First and last missing number of the asset's (`of-asset-seq`) count, for losses behind the log.
     pub asset_sequences: Option<(u64, u64)>,
+    /// The epoch of both, where it is another than that of the gap event's own headers: the log was made anew meanwhile. 0: an earlier
+    /// one that nobody knows any more.
+    pub epoch: Option<u64>,
     /// When the loss began.
     pub from: Timestamp,
     /// When it ended.
@@ -79,6 +82,7 @@ impl Gap {
             count: self.count,
             sequences: self.sequences,
             asset_sequences: self.asset_sequences,
+            epoch: self.epoch,
             from: self.from.to_string(),
             to: self.to.to_string(),
             detail: &self.detail,
@@ -98,6 +102,9 @@ struct Wire<'g> {
     count: Option<u64>,
     sequences: Option<(u64, u64)>,
     asset_sequences: Option<(u64, u64)>,
+    /// Left out in the usual case, that of the event's own epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
     from: String,
     to: String,
     detail: &'g str,

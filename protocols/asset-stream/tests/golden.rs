@@ -64,10 +64,12 @@ fn events() -> Vec<(&'static str, Sample)> {
         count: Some(480),
         sequences: Some((1001, 1480)),
         asset_sequences: Some((17, 496)),
+        epoch: None,
         from: observed(),
         to: ingested(),
         detail: "the log was full".into(),
     };
+    let earlier = Gap { reason: GapReason::Damaged, epoch: Some(1_769_000_000_000), ..gap.clone() };
     let move_axis = Method {
         description: "Moves the axes".into(),
         arguments: vec![
@@ -95,6 +97,7 @@ fn events() -> Vec<(&'static str, Sample)> {
         ("event-availability.json", facts::availability(asset, Availability::Unavailable, ingested())),
         ("event-gateway.json", facts::gateway(asset, "opcua", "EDGE-01", ingested())),
         ("event-gap.json", gap.to_sample(ingested())),
+        ("event-gap-of-an-earlier-epoch.json", earlier.to_sample(ingested())),
         ("event-command.json", command().to_sample(asset, "Move_Axis", ingested())),
     ]
 }

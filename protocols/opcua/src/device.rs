@@ -157,7 +157,7 @@ impl Device {
         let (reason, to) = (GapReason::ConnectionLost, Timestamp::now());
         self.heard = Some(to);
         let asset = self.link.asset().clone();
-        let gap = Gap { asset, item: None, reason, count: None, sequences: None, asset_sequences: None, from, to, detail };
+        let gap = Gap { asset, item: None, reason, count: None, sequences: None, asset_sequences: None, epoch: None, from, to, detail };
         self.link.gap(&gap).await
     }
 

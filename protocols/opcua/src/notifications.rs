@@ -108,6 +108,7 @@ pub(crate) fn overflow(item: &Item, from: Timestamp, to: Timestamp) -> Gap {
         count: None,
         sequences: None,
         asset_sequences: None,
+        epoch: None,
         from,
         to,
         detail: format!(

@@ -135,7 +135,8 @@ impl Judge {
 
     fn take_record(&mut self, record: &Record, place: &str) -> anyhow::Result<()> {
         let digest = digest(&record.value, &record.key);
-        match position(&record.headers, headers::SEQUENCE)? {
+        let at = position(&record.headers, headers::SEQUENCE)?;
+        match at {
             None => drop(self.foreign.insert(place.to_owned(), digest)),
             Some(at) => {
                 let edge = record.headers.get(headers::EDGE).with_context(|| format!("{} without {}", headers::SEQUENCE, headers::EDGE))?;
@@ -170,7 +171,8 @@ impl Judge {
         }
         let connections = asset.connections;
         if event.id == "gap" && event.kind == Kind::OpenFactory {
-            self.told.push(ToldGap::read(&record.key, record.headers.get(headers::EDGE).map(String::as_str), &event)?);
+            let written = record.headers.get(headers::EDGE).map(String::as_str).zip(at);
+            self.told.push(ToldGap::read(&record.key, written, &event)?);
         }
         if let Some(tag) = self.tags.get_mut(&record.key).and_then(|items| items.get_mut(&event.id)) {
             tag.heard(&event, connections, place, &mut self.verdict)?;
