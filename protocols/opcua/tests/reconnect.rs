@@ -35,8 +35,10 @@ async fn assert_complete(server: &mut Server, edge: &Edge) {
 async fn a_cut_of_one_second_and_one_of_five_lose_nothing() {
     let Some((mut server, proxy, edge)) = flowing(100).await else { return };
     for seconds in [1, 5] {
+        let before = server.stats().await.count;
         proxy.set(Mode::Cut);
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        // Ten values a second.
+        server.reach(before + 10 * seconds).await;
         proxy.set(Mode::Pass);
         assert_complete(&mut server, &edge).await;
     }
@@ -106,9 +108,11 @@ async fn a_subscription_that_the_server_dropped_is_made_anew_and_the_loss_is_tol
 async fn a_log_that_is_behind_stops_publishing_but_not_the_connection() {
     let Some((mut server, proxy, edge)) = flowing(500).await else { return };
     let connections = proxy.accepted();
+    let before = server.stats().await.count;
     edge.block(true);
-    // Longer than it takes to notice a dead connection.
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    // More messages than may wait for the log; then more keep-alives than may fail on a dead connection.
+    server.reach(before + 40).await;
+    server.be_read(6).await;
     edge.block(false);
     assert_complete(&mut server, &edge).await;
     assert_eq!(proxy.accepted(), connections, "the connection was given up while only the log was behind");
@@ -119,9 +123,7 @@ async fn messages_are_acknowledged_once_durable_and_a_clean_stop_leaves_nothing_
     let Some((mut server, _proxy, mut edge)) = flowing(10).await else { return };
     edge.block(true);
     let reached = server.stats().await.count + 25;
-    while server.stats().await.count < reached {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    server.reach(reached).await;
     let waiting: u32 = server.tell("unacknowledged").await.parse().expect("a number");
     assert!(waiting >= 15, "only {waiting} messages wait for an acknowledgement although none is durable");
     edge.block(false);

@@ -33,6 +33,9 @@ class Faults:
     skip = 0
     forget = False
     first_sequence = 1
+    reads = 0
+    # Told when a counter or `reads` went on.
+    went_on = None
 
 
 def install(faults):
@@ -48,6 +51,9 @@ def install(faults):
         return await create(self, params)
 
     async def limited_read(self, params):
+        async with faults.went_on:
+            faults.reads += 1
+            faults.went_on.notify_all()
         if faults.most_reads and len(params.NodesToRead) > faults.most_reads:
             faults.refused += 1
             raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyOperations)
@@ -120,6 +126,7 @@ async def main():
     options = parser.parse_args()
 
     faults = Faults()
+    faults.went_on = asyncio.Condition()
     faults.most_items, faults.most_reads = options.most_items, options.most_reads
     faults.first_sequence = options.first_sequence
     install(faults)
@@ -178,6 +185,8 @@ async def main():
             state["count"] += 1
             for node in counters:
                 await write(node, state["count"], kind.Int64)
+            async with faults.went_on:
+                faults.went_on.notify_all()
 
     async def command(line):
         word, *rest = line.split()
@@ -204,6 +213,13 @@ async def main():
         elif word == "stats":
             subscriptions = len(server.iserver.subscription_service.subscriptions)
             return f"{subscriptions} {faults.logins} {faults.largest_create} {faults.refused} {state['count']}"
+        elif word == "reach":
+            async with faults.went_on:
+                await faults.went_on.wait_for(lambda: state["count"] >= int(rest[0]))
+        elif word == "be-read":
+            enough = faults.reads + int(rest[0])
+            async with faults.went_on:
+                await faults.went_on.wait_for(lambda: faults.reads >= enough)
         elif word == "unacknowledged":
             services = server.iserver.subscription_service.subscriptions.values()
             return str(max((len(s._not_acknowledged_results) for s in services), default=0))

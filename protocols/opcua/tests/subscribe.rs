@@ -133,8 +133,9 @@ async fn a_cut_of_a_secured_connection_loses_nothing() {
     let edge = Edge::start(&yaml);
     edge.wait_for_number("counter4", 5, SOON).await;
     for _ in 0..2 {
+        let before = server.stats().await.count;
         proxy.set(Mode::Cut);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        server.reach(before + 10).await;
         proxy.set(Mode::Pass);
         let reached = server.stats().await.count + 5;
         edge.wait_for_number("counter4", reached, SOON).await;

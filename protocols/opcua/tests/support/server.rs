@@ -62,6 +62,16 @@ impl Server {
         Stats { subscriptions: small(0), logins: small(1), largest_create: small(2), refused: small(3), count: numbers[4] }
     }
 
+    /// Waits until the counters have come to `count`.
+    pub async fn reach(&mut self, count: i64) {
+        self.tell(&format!("reach {count}")).await;
+    }
+
+    /// Waits until the server was asked to read something so many more times; a keep-alive is such a question.
+    pub async fn be_read(&mut self, times: u32) {
+        self.tell(&format!("be-read {times}")).await;
+    }
+
     /// Ends it without a word, as a power cut would.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it was running");
