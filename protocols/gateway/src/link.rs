@@ -177,6 +177,14 @@ impl DeviceLink {
         if was_lost { Ok(()) } else { self.tell(Availability::Unavailable).await }
     }
 
+    /// Nobody asks the device any more: `avail` becomes UNAVAILABLE if it was not.
+    pub(crate) async fn stopped(&self) -> Result<(), Closed> {
+        match self.status.set(Connection::Lost) {
+            Some(Connection::Lost) => Ok(()),
+            _ => self.tell(Availability::Unavailable).await,
+        }
+    }
+
     /// The device lost something, or the gateway could not get it: says so as an event.
     pub async fn gap(&self, gap: &Gap) -> Result<(), Closed> {
         self.send_after(std::slice::from_ref(gap), Vec::new()).await.map(drop)

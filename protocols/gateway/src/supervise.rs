@@ -56,7 +56,7 @@ pub async fn supervise(gateway: Arc<dyn Gateway>, link: DeviceLink, stop: Cancel
             }
         }
         // When the edge is stopping and its log is closed already, there is nobody left to tell.
-        link.lost("the edge was stopped").await.ok();
+        link.stopped().await.ok();
     }
     .instrument(span)
     .await;

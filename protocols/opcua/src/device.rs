@@ -251,7 +251,15 @@ impl Device {
         while !places.is_empty() {
             let is_new = self.subscriptions.last().is_none_or(|subscription| subscription.is_full);
             if is_new {
-                self.subscriptions.push(subscription::create(session, &self.config).await?);
+                match subscription::create(session, &self.config).await {
+                    Ok(subscription) => self.subscriptions.push(subscription),
+                    // What the server gave before goes on without the rest.
+                    Err(status) if !is_connection(status) && !self.subscriptions.is_empty() => {
+                        refused.extend(places.drain(..).map(|place| (place, status)));
+                        break;
+                    }
+                    Err(status) => return Err(status.into()),
+                }
             }
             let Some(newest) = self.subscriptions.last_mut() else { break };
             // Should this fail, nobody knows what the server took: it is made anew as a whole.

@@ -156,7 +156,9 @@ async fn follow(device: &mut Device, line: &mut Line, chosen: &Chosen) -> End {
             Err(Halt::Closed) => return End::Stopped,
             Err(Halt::Server(status)) => {
                 debug!(%status, "work with the server ended");
-                if line.now().up {
+                let now = line.now();
+                // A connection that was lost may be back already: then there is nothing wrong with the new one.
+                if now.up && now.connections == state.connections {
                     // The connection works, and what is needed does not: a pause, and from the start.
                     if device.link.lost(words(&Failure::from(status), device, chosen)).await.is_err() {
                         return End::Stopped;

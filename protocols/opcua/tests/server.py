@@ -27,6 +27,8 @@ class Faults:
 
     most_items = 0
     most_reads = 0
+    most_subscriptions = 0
+    most_subscribed = 0
     largest_create = 0
     logins = 0
     refused = 0
@@ -48,7 +50,22 @@ def install(faults):
             faults.refused += 1
             raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyOperations)
         faults.largest_create = max(faults.largest_create, count)
-        return await create(self, params)
+        if not faults.most_subscribed:
+            return await create(self, params)
+        taken = faults.subscribed.get(params.SubscriptionId, 0)
+        params.ItemsToCreate = params.ItemsToCreate[: faults.most_subscribed - taken]
+        faults.subscribed[params.SubscriptionId] = taken + len(params.ItemsToCreate)
+        full = ua.MonitoredItemCreateResult(StatusCode=ua.StatusCode(ua.StatusCodes.BadTooManyMonitoredItems))
+        results = await create(self, params)
+        return results + [full] * (count - len(results))
+
+    subscribe = InternalSession.create_subscription
+
+    async def limited_subscribe(self, *args, **options):
+        if faults.most_subscriptions and len(self.subscription_service.subscriptions) >= faults.most_subscriptions:
+            faults.refused += 1
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManySubscriptions)
+        return await subscribe(self, *args, **options)
 
     async def limited_read(self, params):
         async with faults.went_on:
@@ -91,6 +108,7 @@ def install(faults):
     InternalSubscription.__init__ = lossy_subscription
     InternalSubscription._notification_seq = property(number, set_number)
     InternalSession.create_monitored_items = limited_create
+    InternalSession.create_subscription = limited_subscribe
     InternalSession.read = limited_read
     InternalSession.activate_session = counted_activate
 
@@ -122,12 +140,16 @@ async def main():
     parser.add_argument("--secure", help="the folder for the server's own certificate and key")
     parser.add_argument("--most-items", type=int, default=0)
     parser.add_argument("--most-reads", type=int, default=0)
+    parser.add_argument("--most-subscriptions", type=int, default=0)
+    parser.add_argument("--most-subscribed", type=int, default=0, help="items in one subscription")
     parser.add_argument("--first-sequence", type=int, default=1)
     options = parser.parse_args()
 
     faults = Faults()
     faults.went_on = asyncio.Condition()
     faults.most_items, faults.most_reads = options.most_items, options.most_reads
+    faults.most_subscriptions, faults.most_subscribed = options.most_subscriptions, options.most_subscribed
+    faults.subscribed = {}
     faults.first_sequence = options.first_sequence
     install(faults)
     server = Server(user_manager=Accounts(options.account))

@@ -89,6 +89,25 @@ async fn the_servers_limits_are_found_and_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_only_some_of_the_items_tells_those() {
+    let Some(python) = python() else { return };
+    let limits = ["--counters", "30", "--most-subscribed", "12", "--most-subscriptions", "2"];
+    let mut server = Server::start(&python, &limits).await;
+    let edge = Edge::start(&counters(server.port, 30, 10).replace("session: {", "session: {retry_interval: 1000, "));
+    for i in 0..24 {
+        edge.wait_for_number(&format!("counter{i}"), 20, SOON).await;
+    }
+    let stats = server.stats().await;
+    assert!(stats.refused > 1 && stats.subscriptions == 2, "the rest was not asked for again: {stats:?}");
+    for i in 24..30 {
+        let kept = edge.kept();
+        let [sample] = kept.of(&format!("counter{i}")) else { panic!("counter{i} is told once") };
+        assert!(matches!(&sample.quality, Quality::Bad(text) if text.starts_with("BadTooManySubscriptions")), "{sample:?}");
+    }
+    assert_eq!(edge.kept().texts("avail"), ["AVAILABLE"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_notification_beyond_the_librarys_own_limits_is_taken() {
     let Some(python) = python() else { return };
     const MANY: usize = 1_200;
