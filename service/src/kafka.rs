@@ -1,7 +1,7 @@
 //! How to reach the brokers: the `[kafka]` section of both config files.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rdkafka::ClientConfig;
 use serde::Deserialize;
@@ -87,6 +87,14 @@ impl Config {
         Self { brokers: vec![brokers.into()], tls: None, sasl: None, overrides: BTreeMap::new() }
     }
 
+    /// Makes relative paths relative to the config file's folder.
+    pub fn resolve_paths(&mut self, folder: &Path) {
+        let of_tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.ca, &mut tls.certificate, &mut tls.key]).flatten();
+        for file in of_tls.chain(self.sasl.iter_mut().map(|sasl| &mut sasl.password_file)) {
+            *file = folder.join(&*file);
+        }
+    }
+
     /// What every client of ours starts from; producer and consumer add what is theirs, then call [`Self::apply_overrides`].
     pub fn client(&self) -> Result<ClientConfig, Error> {
         if self.brokers.is_empty() {
@@ -156,6 +164,23 @@ mod tests {
         let client = config.client().expect("valid");
         for (property, value) in [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "SCRAM-SHA-512"), ("sasl.password", "secret")] {
             assert_eq!(client.get(property), Some(value), "{property}");
+        }
+    }
+
+    #[test]
+    fn files_beside_the_config_are_found_from_any_folder() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        for file in ["ca.pem", "own.pem", "own.key", "password"] {
+            std::fs::write(folder.path().join(file), "x").expect("temp file");
+        }
+        let tls = Tls { ca: Some("ca.pem".into()), certificate: Some("own.pem".into()), key: Some(folder.path().join("own.key")) };
+        let sasl = Sasl { mechanism: Mechanism::Plain, username: "edge-7".into(), password_file: "password".into() };
+        let mut config = Config { tls: Some(tls), sasl: Some(sasl), ..Config::plain("kafka:9093") };
+        assert!(config.client().is_err(), "the tests run in another folder");
+        config.resolve_paths(folder.path());
+        let client = config.client().expect("all files are there");
+        for (property, file) in [("ssl.ca.location", "ca.pem"), ("ssl.certificate.location", "own.pem"), ("ssl.key.location", "own.key")] {
+            assert_eq!(client.get(property), folder.path().join(file).to_str(), "{property}");
         }
     }
 

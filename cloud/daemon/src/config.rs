@@ -46,9 +46,8 @@ impl Config {
         let mut config: Self = service::config::load(file)?;
         add_clusters_from_environment(&mut config.nats, environment);
         let folder = file.parent().unwrap_or(Path::new("."));
-        for cluster in config.nats.values_mut() {
-            cluster.resolve_paths(folder);
-        }
+        config.kafka.iter_mut().for_each(|kafka| kafka.resolve_paths(folder));
+        config.nats.values_mut().for_each(|cluster| cluster.resolve_paths(folder));
         let mut problems = cluster_problems(&config.nats);
         if services.contains(&Service::Forward) {
             problems.extend(config.forward.problems());
@@ -135,6 +134,17 @@ mod tests {
                 "cloud.toml: forward.in_flight: 0 is not between 1 and 60000",
                 "cloud.toml: kafka: missing: the forwarder needs [kafka] with brokers",
             ]
+        );
+        let nats = "[nats.A]\nurls = [\"a\"]\n";
+        let password = folder.path().join("password");
+        assert_eq!(
+            told(&format!(
+                "{nats}[kafka]\nbrokers = [\"b:9092\"]\nsasl = {{mechanism = \"PLAIN\", username = \"a\", password_file = \"password\"}}\n"
+            )),
+            [format!(
+                "cloud.toml: kafka: kafka.sasl.password_file: {} cannot be read: No such file or directory (os error 2)",
+                password.display()
+            )]
         );
     }
 

@@ -174,6 +174,7 @@ impl Config {
         if let Some(path) = &mut config.edge.uns_schema {
             *path = folder.join(&*path);
         }
+        config.kafka.iter_mut().for_each(|kafka| kafka.resolve_paths(folder));
         let problems = config.contradictions(file);
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
@@ -293,6 +294,12 @@ mod tests {
                 "edge.toml:7:1: kafka.broker: unknown field `broker`, expected one of `brokers`, `tls`, `sasl`, `overrides`",
             ]
         );
+    }
+
+    #[test]
+    fn files_of_the_kafka_section_are_looked_for_beside_the_config() {
+        let told = problems("[edge]\nid = \"a\"\n[kafka]\nbrokers = [\"b:9092\"]\ntls = {ca = \"ca.pem\"}\n");
+        assert_eq!(told, ["edge.toml: kafka: kafka.tls.ca: ca.pem cannot be read: No such file or directory (os error 2)"]);
     }
 
     #[test]
