@@ -3,29 +3,46 @@
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 
+use serde::{Deserialize, Deserializer, de::Error as _};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-/// What is logged when neither the command line nor `RUST_LOG` says otherwise. librdkafka and the OPC UA library repeat at warning level
-/// what our own code tells once, in plain words.
-const DEFAULT_FILTER: &str = "info,opcua=error,async_opcua=error,rdkafka=error,librdkafka=error,async_nats=warn";
+/// What is logged unless the config or `RUST_LOG` says otherwise about a part: their directives come on top. librdkafka and the OPC UA
+/// library repeat at warning level what our own code tells once, in plain words.
+const BASE: &str = "info,opcua=error,async_opcua=error,rdkafka=error,librdkafka=error,async_nats=warn";
 
 /// The logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The filter cannot be read.
-    #[error("the log filter {0:?} cannot be read; examples: info, debug, info,edge_mirror=debug")]
-    Filter(String, #[source] tracing_subscriber::filter::ParseError),
+    #[error("the log filter {0:?} cannot be read; examples: \"debug\", \"warn,edge_mirror=debug\"")]
+    Filter(String),
     /// Something else in this process set up logging before.
     #[error("logging was set up twice")]
     Twice(#[source] tracing_subscriber::util::TryInitError),
 }
 
+/// For `#[serde(default, deserialize_with = "service::logging::filter")]`: a filter that [`init`] takes.
+pub fn filter<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let filter = String::deserialize(from)?;
+    directives(&filter).map_err(D::Error::custom)?;
+    Ok(Some(filter))
+}
+
+fn directives(filter: &str) -> Result<EnvFilter, Error> {
+    let is_word = |part: &str| part.chars().all(|c| c.is_alphanumeric() || c == '_');
+    // The library takes a word that is no level for the name of a part, so that "debgu" would mean nothing at all.
+    let has_typo = filter.split(',').map(str::trim).any(|part| is_word(part) && part.parse::<LevelFilter>().is_err());
+    let directives = EnvFilter::try_new(format!("{BASE},{filter}"));
+    directives.ok().filter(|_| !has_typo).ok_or_else(|| Error::Filter(filter.to_owned()))
+}
+
 /// Starts logging for this process. `filter` is what the user asked for, e.g. `debug`; panics are logged like errors.
 pub fn init(filter: Option<&str>) -> Result<(), Error> {
-    let filter = filter.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok()).unwrap_or_else(|| DEFAULT_FILTER.into());
-    let directives = EnvFilter::try_new(&filter).map_err(|source| Error::Filter(filter, source))?;
+    let filter = filter.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok()).unwrap_or_else(|| "info".into());
+    let directives = directives(&filter)?;
     let layer = match journal() {
         // Fields go in under their own upper-case names: DEVICE=, ASSET=.
         Some(journal) => journal.with_field_prefix(None).boxed(),
@@ -52,4 +69,30 @@ fn journal() -> Option<tracing_journald::Layer> {
     let stderr = std::fs::metadata("/proc/self/fd/2").ok()?;
     let is_journal = device.parse() == Ok(stderr.dev()) && inode.parse() == Ok(stderr.ino());
     is_journal.then(tracing_journald::layer)?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::directives;
+
+    fn is_logged(filter: &str) -> String {
+        directives(filter).expect("a good filter").to_string()
+    }
+
+    #[test]
+    fn a_filter_comes_on_top_of_what_keeps_libraries_quiet() {
+        let quiet = "opcua=error,async_opcua=error,rdkafka=error,librdkafka=error,async_nats=warn";
+        let of = |filter: &str| is_logged(filter).split(',').map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(of("debug"), format!("{quiet},debug").split(',').map(str::to_owned).collect());
+        assert_eq!(of("edge_mirror=debug"), format!("{quiet},info,edge_mirror=debug").split(',').map(str::to_owned).collect());
+        assert!(of("rdkafka=debug").contains("rdkafka=debug") && !of("rdkafka=debug").contains("rdkafka=error"));
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_told_with_examples() {
+        for filter in ["debgu", "info,edge_mirror=loud"] {
+            let told = directives(filter).expect_err("a bad filter").to_string();
+            assert!(told.contains(&format!("{filter:?}")) && told.contains("examples"), "{told}");
+        }
+    }
 }

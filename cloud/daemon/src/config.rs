@@ -13,6 +13,7 @@ use service::config::Problem;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// What to log, e.g. `info` or `debug`.
+    #[serde(default, deserialize_with = "service::logging::filter")]
     pub(crate) log_filter: Option<String>,
     /// How to reach Kafka; the router does without.
     pub(crate) kafka: Option<service::kafka::Config>,
@@ -115,7 +116,7 @@ mod tests {
             problems.iter().map(|p| p.to_string().replace(&file.display().to_string(), "cloud.toml")).collect()
         };
         assert_eq!(
-            told("[forward]\nin_flight = \"many\"\nack_timeout = \"5\"\nin_fligth = 3\n[nats.A]\nurl = \"a\"\n")
+            told("log_filter = \"inof\"\n[forward]\nin_flight = \"many\"\nack_timeout = \"5\"\nin_fligth = 3\n[nats.A]\nurl = \"a\"\n")
                 .iter()
                 .map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(": "))
                 .collect::<Vec<_>>(),

@@ -47,6 +47,7 @@ pub(crate) struct Edge {
     #[serde(default = "default_memory", deserialize_with = "units::size")]
     pub(crate) memory: u64,
     /// What to log, e.g. `info` or `debug`.
+    #[serde(default, deserialize_with = "service::logging::filter")]
     pub(crate) log_filter: Option<String>,
 }
 
@@ -284,14 +285,17 @@ mod tests {
 
     #[test]
     fn all_problems_are_told_with_file_line_and_key() {
-        let told = problems("[edge]\nid = \"a\"\nmemory = 5\n[log]\nwhen_full = \"panic\"\n[kafka]\nbroker = [\"b:9092\"]\n");
+        let told = problems(
+            "[edge]\nid = \"a\"\nmemory = 5\nlog_filter = \"debgu\"\n[log]\nwhen_full = \"panic\"\n[kafka]\nbroker = [\"b:9092\"]\n",
+        );
         assert_eq!(
             told,
             [
                 "edge.toml:3:10: edge.memory: invalid type: integer `5`, expected a string",
-                "edge.toml:5:13: log.when_full: unknown variant `panic`, expected `drop_oldest` or `refuse_new`",
-                "edge.toml:6:1: kafka.brokers: missing field `brokers`",
-                "edge.toml:7:1: kafka.broker: unknown field `broker`, expected one of `brokers`, `tls`, `sasl`, `overrides`",
+                "edge.toml:4:14: edge.log_filter: the log filter \"debgu\" cannot be read; examples: \"debug\", \"warn,edge_mirror=debug\"",
+                "edge.toml:6:13: log.when_full: unknown variant `panic`, expected `drop_oldest` or `refuse_new`",
+                "edge.toml:7:1: kafka.brokers: missing field `brokers`",
+                "edge.toml:8:1: kafka.broker: unknown field `broker`, expected one of `brokers`, `tls`, `sasl`, `overrides`",
             ]
         );
     }
