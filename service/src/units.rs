@@ -54,19 +54,9 @@ pub fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error
     parse_duration(&String::deserialize(from)?).map_err(D::Error::custom)
 }
 
-/// For an optional duration: `#[serde(default, deserialize_with = "service::units::optional_duration")]`.
-pub fn optional_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    duration(from).map(Some)
-}
-
 /// For `#[serde(deserialize_with = "service::units::size")]`.
 pub fn size<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     parse_size(&String::deserialize(from)?).map_err(D::Error::custom)
-}
-
-/// For an optional size: `#[serde(default, deserialize_with = "service::units::optional_size")]`.
-pub fn optional_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-    size(from).map(Some)
 }
 
 #[cfg(test)]

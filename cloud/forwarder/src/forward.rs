@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::Error;
 use crate::config::{Config, cluster_problems};
 use crate::consumer::Consumer;
 use crate::dead_letters::DeadLetters;
 use crate::partition::Setup;
 use crate::ring::Ring;
 use crate::status::{Board, Status};
-use crate::{Error, http};
 
 /// A running forwarder.
 pub struct Forwarder {
@@ -93,25 +93,6 @@ impl Forwarder {
 impl Drop for Forwarder {
     fn drop(&mut self) {
         self.stop.cancel();
-    }
-}
-
-/// Forwards until `stop`, and serves the status page if one is configured.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
-    let listener = match config.forward.status_listen {
-        Some(address) => Some(http::listen("forward.status_listen", address).await?),
-        None => None,
-    };
-    let mut forwarder = Forwarder::start(config)?;
-    if let Some(listener) = listener {
-        tokio::spawn(http::serve_status(listener, forwarder.handle(), stop.clone()));
-    }
-    tokio::select! {
-        ended = forwarder.ended() => ended,
-        () = stop.cancelled() => {
-            forwarder.stop(GRACE).await;
-            Ok(())
-        }
     }
 }
 
