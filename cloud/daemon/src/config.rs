@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cloud_forwarder::config::{Cluster, Forward, SubjectForm, add_clusters_from_environment, cluster_problems, without_login};
+use cloud_forwarder::config::{
+    Cluster, Forward, SubjectForm, add_clusters_from_environment, cluster_problems, override_problems, without_login,
+};
 use cloud_forwarder::router;
 use serde::Deserialize;
 use service::config::Problem;
@@ -52,6 +54,7 @@ impl Config {
         let mut problems = cluster_problems(&config.nats);
         if services.contains(&Service::Forward) {
             problems.extend(config.forward.problems());
+            problems.extend(config.kafka.iter().flat_map(override_problems));
             match config.kafka.as_ref().map(service::kafka::Config::client) {
                 None => problems.push(("kafka".into(), "missing: the forwarder needs [kafka] with brokers".into())),
                 Some(Err(error)) => problems.push(("kafka".into(), format!("{:#}", anyhow::Error::new(error)))),
@@ -121,11 +124,12 @@ mod tests {
                 .map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(": "))
                 .collect::<Vec<_>>(),
             [
-                "cloud.toml:2:13: forward.in_flight",
-                "cloud.toml:3:15: forward.ack_timeout",
-                "cloud.toml:4:1: forward.in_fligth",
-                "cloud.toml:5:1: nats.A.urls",
-                "cloud.toml:6:1: nats.A.url",
+                "cloud.toml:1:14: log_filter",
+                "cloud.toml:3:13: forward.in_flight",
+                "cloud.toml:4:15: forward.ack_timeout",
+                "cloud.toml:5:1: forward.in_fligth",
+                "cloud.toml:6:1: nats.A.urls",
+                "cloud.toml:7:1: nats.A.url",
             ]
         );
         assert_eq!(

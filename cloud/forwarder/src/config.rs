@@ -1,8 +1,13 @@
 //! What can be configured, and what is wrong with it.
 
+mod clusters;
+mod protected;
+
+pub use clusters::{CLUSTER_VARIABLE, Cluster, add_clusters_from_environment, cluster_problems, without_login};
+pub use protected::override_problems;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use asset_stream::topics;
@@ -88,7 +93,7 @@ impl Default for Route {
 }
 
 /// What a subject is made of.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "snake_case")]
 pub enum SubjectForm {
     /// `<key>.<ID>` with the ID taken out of the JSON value: events of assets, as the contract serves them.
@@ -141,107 +146,6 @@ pub enum Create {
     Never,
 }
 
-/// A NATS cluster: `[nats.<NAME>]`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
-pub struct Cluster {
-    /// Its servers; the router gives clients the first.
-    pub urls: Vec<String>,
-    /// A credentials file (JWT and seed).
-    pub credentials_file: Option<PathBuf>,
-    /// A user name; with `password_file`.
-    pub user: Option<String>,
-    /// File that holds the password alone.
-    pub password_file: Option<PathBuf>,
-    /// File that holds a token alone.
-    pub token_file: Option<PathBuf>,
-    /// TLS: certificates of the authorities that may have signed the servers' certificates; absent: the system's.
-    pub ca: Option<PathBuf>,
-    /// Our certificate, for servers that ask for one.
-    pub certificate: Option<PathBuf>,
-    /// Its private key.
-    pub key: Option<PathBuf>,
-}
-
-/// A server address without the login that may stand in it: for logs, the status page, and clients of the router.
-pub fn without_login(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
-}
-
-impl Cluster {
-    /// Makes relative paths relative to the config file's folder.
-    pub fn resolve_paths(&mut self, folder: &Path) {
-        let files =
-            [&mut self.credentials_file, &mut self.password_file, &mut self.token_file, &mut self.ca, &mut self.certificate, &mut self.key];
-        for file in files.into_iter().flatten() {
-            *file = folder.join(&*file);
-        }
-    }
-}
-
-/// The environment variables that name clusters: `NATS_CLUSTER_<NAME>` = comma-separated URLs.
-pub const CLUSTER_VARIABLE: &str = "NATS_CLUSTER_";
-
-/// Adds the clusters that the environment names; one that the file names too keeps the file's login and takes the environment's URLs.
-pub fn add_clusters_from_environment(clusters: &mut BTreeMap<String, Cluster>, environment: impl IntoIterator<Item = (String, String)>) {
-    for (variable, value) in environment {
-        let Some(name) = variable.strip_prefix(CLUSTER_VARIABLE).filter(|name| !name.is_empty()) else { continue };
-        let urls: Vec<String> = value.split(',').map(str::trim).filter(|url| !url.is_empty()).map(Into::into).collect();
-        if !urls.is_empty() {
-            clusters.entry(name.to_owned()).or_default().urls = urls;
-        }
-    }
-}
-
-/// What is wrong with the clusters, as (key, message).
-pub fn cluster_problems(clusters: &BTreeMap<String, Cluster>) -> Vec<(String, String)> {
-    let mut problems = Vec::new();
-    if clusters.is_empty() {
-        let message = format!("no NATS cluster is named: add [nats.NAME] with urls, or set {CLUSTER_VARIABLE}NAME");
-        problems.push(("nats".into(), message));
-    }
-    for (name, cluster) in clusters {
-        let key = |field: &str| format!("nats.{name}.{field}");
-        if cluster.urls.is_empty() {
-            problems.push((key("urls"), "empty: name at least one server, e.g. \"nats://nats-1:4222\"".into()));
-        }
-        for url in &cluster.urls {
-            if let Err(error) = url.parse::<async_nats::ServerAddr>() {
-                let url = without_login(url);
-                problems.push((key("urls"), format!("{url:?} is no server address ({error}); example: \"nats://nats-1:4222\"")));
-            }
-        }
-        if cluster.user.is_some() != cluster.password_file.is_some() {
-            problems.push((key("user"), "user and password_file go together".into()));
-        }
-        if cluster.certificate.is_some() != cluster.key.is_some() {
-            problems.push((key("certificate"), "certificate and key go together".into()));
-        }
-        let logins = [cluster.credentials_file.is_some(), cluster.user.is_some(), cluster.token_file.is_some()];
-        if logins.into_iter().filter(|login| *login).count() > 1 {
-            problems.push((key("credentials_file"), "choose one of credentials_file, user and token_file".into()));
-        }
-        let files = [
-            ("credentials_file", &cluster.credentials_file),
-            ("password_file", &cluster.password_file),
-            ("token_file", &cluster.token_file),
-            ("ca", &cluster.ca),
-            ("certificate", &cluster.certificate),
-            ("key", &cluster.key),
-        ];
-        for (field, file) in files {
-            if let Some(file) = file
-                && let Err(error) = std::fs::File::open(file)
-            {
-                problems.push((key(field), format!("{} cannot be read: {error}", file.display())));
-            }
-        }
-    }
-    problems
-}
-
 impl Forward {
     /// What is wrong with the section beyond its types, as (key, message).
     pub fn problems(&self) -> Vec<(String, String)> {
@@ -262,15 +166,24 @@ impl Forward {
         if self.ack_timeout < Duration::from_millis(100) {
             problem("ack_timeout", "less than \"100ms\"".into());
         }
+        if !is_topic(&self.dead_letter_topic) {
+            problem("dead_letter_topic", format!("{:?} {NO_TOPIC}", self.dead_letter_topic));
+        }
         if self.routes.is_empty() {
             problem("routes", format!("no topic is forwarded: add [forward.routes.{}]", topics::ASSETS));
         }
-        let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+        let (mut streams, mut subjects) = (BTreeMap::new(), BTreeMap::new());
         for (topic, route) in &self.routes {
             let key = |field: &str| format!("routes.{topic}.{field}");
             let dead = route.dead_letter_topic.as_ref().unwrap_or(&self.dead_letter_topic);
+            if !is_topic(topic) {
+                problem(&format!("routes.{topic}"), format!("{topic:?} {NO_TOPIC}"));
+            }
             if dead == topic {
                 problem(&key("dead_letter_topic"), "a topic cannot take its own dead letters".into());
+            }
+            if route.dead_letter_topic.as_deref().is_some_and(|dead| !is_topic(dead)) {
+                problem(&key("dead_letter_topic"), format!("{dead:?} {NO_TOPIC}"));
             }
             if !is_token(&route.prefix) {
                 problem(&key("prefix"), format!("{:?} is no subject token: no dots, spaces, * or >", route.prefix));
@@ -287,12 +200,23 @@ impl Forward {
             if route.stream.duplicate_window > route.stream.max_age {
                 problem(&key("stream.duplicate_window"), "longer than max_age, which JetStream refuses".into());
             }
-            if let Some(other) = owners.insert(&route.stream.name, topic) {
-                problem(&key("stream.name"), format!("the route of {other} uses this stream: each needs its own, with its own prefix"));
+            if let Some(other) = streams.insert(&route.stream.name, topic) {
+                problem(&key("stream.name"), format!("the route of {other} uses this stream: each needs its own"));
+            }
+            // Subjects of different forms have different numbers of tokens.
+            if let Some(other) = subjects.insert((route.subject, &route.prefix), topic) {
+                problem(&key("prefix"), format!("the route of {other} uses this prefix: their streams would claim the same subjects"));
             }
         }
         problems
     }
+}
+
+const NO_TOPIC: &str = "is no name of a Kafka topic: 1 to 249 letters, digits, dots, '_' or '-'";
+
+fn is_topic(name: &str) -> bool {
+    // librdkafka would take a name that begins with ^ for a pattern.
+    (1..=249).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 fn is_token(text: &str) -> bool {
@@ -301,8 +225,7 @@ fn is_token(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cluster, Forward, Route, add_clusters_from_environment, cluster_problems, without_login};
-    use std::collections::BTreeMap;
+    use super::{Forward, Route, Stream, SubjectForm};
 
     #[test]
     fn the_defaults_are_valid() {
@@ -310,38 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn clusters_come_from_file_and_environment() {
-        let file = Cluster { urls: vec!["nats://old:4222".into()], user: Some("forwarder".into()), ..Cluster::default() };
-        let mut clusters = BTreeMap::from([("C1".to_owned(), file)]);
-        let environment =
-            [("NATS_CLUSTER_C1", "nats://a:4222, nats://b:4222"), ("NATS_CLUSTER_C2", "c:4222"), ("NATS_CLUSTER_", "d"), ("PATH", "/")];
-        add_clusters_from_environment(&mut clusters, environment.map(|(k, v)| (k.to_owned(), v.to_owned())));
-        assert_eq!(clusters.keys().collect::<Vec<_>>(), ["C1", "C2"]);
-        assert_eq!(clusters["C1"].urls, ["nats://a:4222", "nats://b:4222"]);
-        assert_eq!(clusters["C1"].user.as_deref(), Some("forwarder"));
-    }
-
-    #[test]
-    fn a_login_in_an_address_is_not_shown() {
-        for (url, shown) in [
-            ("nats://user:p@ss@nats-1:4222", "nats://nats-1:4222"),
-            ("token@nats-1:4222", "nats-1:4222"),
-            ("tls://nats-1", "tls://nats-1"),
-            ("nats-1:4222", "nats-1:4222"),
-        ] {
-            assert_eq!(without_login(url), shown);
-        }
-    }
-
-    #[test]
     fn every_problem_is_told_with_its_key() {
-        let clusters = BTreeMap::from([
-            ("A".to_owned(), Cluster::default()),
-            ("B".to_owned(), Cluster { urls: vec!["http://a b".into()], ca: Some("/nowhere/ca.pem".into()), ..Cluster::default() }),
-        ]);
-        let keys: Vec<String> = cluster_problems(&clusters).into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["nats.A.urls", "nats.B.urls", "nats.B.ca"]);
-
         let mut forward = Forward { in_flight: 0, ..Forward::default() };
         forward.routes.insert("ofa_dead_letters".into(), Route { prefix: "a.b".into(), ..Route::default() });
         let keys: Vec<String> = forward.problems().into_iter().map(|(key, _)| key).collect();
@@ -354,5 +246,30 @@ mod tests {
                 "forward.routes.ofa_dead_letters.stream.name"
             ]
         );
+    }
+
+    #[test]
+    fn streams_that_would_claim_the_same_subjects_are_refused() {
+        let route = |form, prefix: &str, stream: &str| Route {
+            subject: form,
+            prefix: prefix.into(),
+            stream: Stream { name: stream.into(), ..Stream::default() },
+            ..Route::default()
+        };
+        let mut forward = Forward::default();
+        // ofa.<key> is none of ofa.<key>.<ID>.
+        forward.routes.insert("tables".into(), route(SubjectForm::Key, "ofa", "TABLES"));
+        assert_eq!(forward.problems(), []);
+        forward.routes.insert("others".into(), route(SubjectForm::AssetItem, "ofa", "OTHERS"));
+        let told = forward.problems();
+        assert!(matches!(&*told, [(key, message)] if key == "forward.routes.others.prefix" && message.contains("ofa_assets")), "{told:?}");
+    }
+
+    #[test]
+    fn a_name_that_no_topic_can_have_is_refused() {
+        let mut forward = Forward { dead_letter_topic: String::new(), ..Forward::default() };
+        forward.routes.insert("^ofa.*".into(), Route { jetstream: false, ..Route::default() });
+        let keys: Vec<String> = forward.problems().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["forward.dead_letter_topic", "forward.routes.^ofa.*"]);
     }
 }

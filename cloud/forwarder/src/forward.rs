@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::config::{Config, cluster_problems};
+use crate::config::{Config, cluster_problems, override_problems};
 use crate::consumer::Consumer;
 use crate::dead_letters::DeadLetters;
 use crate::partition::Setup;
@@ -44,7 +44,8 @@ impl Handle {
 impl Forwarder {
     /// Starts forwarding on the current runtime. Fails on a bad config only: Kafka and NATS may both be away.
     pub fn start(config: Config) -> Result<Self, Error> {
-        let problems: Vec<(String, String)> = [cluster_problems(&config.clusters), config.forward.problems()].concat();
+        let problems: Vec<(String, String)> =
+            [cluster_problems(&config.clusters), config.forward.problems(), override_problems(&config.kafka)].concat();
         if !problems.is_empty() {
             return Err(Error::Config(problems));
         }
