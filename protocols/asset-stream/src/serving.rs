@@ -19,6 +19,7 @@
 //! # Ok::<(), asset_stream::Malformed>(())
 //! ```
 
+mod not_finite;
 mod rewrite;
 
 use std::borrow::Cow;
@@ -63,9 +64,13 @@ pub struct Served<'v> {
 /// Makes the payload of a record's value.
 ///
 /// `ID` and `attributes` are found in any case. Times that are there already, because the record was forwarded before, are replaced.
+/// A bare `NaN` or `Infinity` is no JSON, but writers in Python write it: it is served as a string, as our edges write it.
 pub fn serve<'v>(value: &'v [u8], facts: &Facts) -> Result<Served<'v>, Malformed> {
     let text = std::str::from_utf8(value).map_err(|_| Malformed::NotAnObject(None))?;
-    rewrite::rewrite(text, facts)
+    rewrite::rewrite(text, facts).or_else(|malformed| match not_finite::quoted(text) {
+        Some(text) => rewrite::rewrite(&text, facts).map(Served::into_owned),
+        None => Err(malformed),
+    })
 }
 
 /// Appends the added members.

@@ -134,7 +134,7 @@ fn commands_are_written_byte_for_byte_and_those_of_others_read() {
 #[test]
 fn records_of_others_are_served_byte_for_byte() {
     let facts = Facts { kafka: RecordTime::Producer(ingested()), forwarded: Timestamp::from_millis(1_769_528_223_886) };
-    for name in ["event-samples.json", "record-of-others.json"] {
+    for name in ["event-samples.json", "record-of-others.json", "record-of-python.json"] {
         let record = read(name);
         let served = serve(record.trim_end().as_bytes(), &facts).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(served.id, "temp", "{name}");

@@ -58,8 +58,31 @@ fn a_record_time_that_kafka_does_not_know_is_left_out() {
 }
 
 #[test]
+fn numbers_that_json_does_not_have_are_served_as_strings() {
+    for (value, after) in [
+        (r#"{"ID":"t","VALUE":NaN}"#, r#"{"VALUE":"NaN","attributes":{"#),
+        (r#"{"VALUE": [-Infinity, -1, Infinity],"ID":"t"}"#, r#"{"VALUE": ["-Infinity", -1, "Infinity"],"attributes":{"#),
+        (r#"{"ID":"t","VALUE":NaN,"TAG":"NaN \"NaN\\"}"#, r#"{"VALUE":"NaN","TAG":"NaN \"NaN\\","attributes":{"#),
+    ] {
+        assert_eq!(served(value), ("t".to_owned(), format!("{after}{ADDED}}}}}")), "{value}");
+    }
+    assert_eq!(served(r#"{"ID":"NaN","VALUE":NaN}"#).0, "NaN");
+}
+
+#[test]
 fn what_cannot_be_served_is_said_to_be_malformed() {
-    for value in ["", "{", "null", "[]", "5", r#"{"ID":"t"} x"#, r#"{"ID":"t","VALUE":NaN}"#, r#"{"ID":"t","a":"\x"}"#, r#"{"ID":"t",}"#] {
+    for value in [
+        "",
+        "{",
+        "null",
+        "[]",
+        "5",
+        r#"{"ID":"t"} x"#,
+        r#"{"ID":"t","VALUE":nan}"#,
+        r#"{"ID":"t","VALUE":-NaN}"#,
+        r#"{"ID":"t","a":"\x"}"#,
+        r#"{"ID":"t",}"#,
+    ] {
         assert!(matches!(serve(value.as_bytes(), &facts()), Err(Malformed::NotAnObject(_))), "{value}");
     }
     for value in ["{}", r#"{"ID":5}"#, r#"{"ID":null}"#, r#"{"ID":"\ud800"}"#] {
@@ -95,7 +118,7 @@ fn json_text() -> impl Strategy<Value = Json> {
 
 proptest! {
     #[test]
-    fn no_bytes_make_serve_or_decode_panic(bytes in any::<Vec<u8>>(), text in r#"[{}\[\]",:\\a-dDI0-9 .]{0,40}"#) {
+    fn no_bytes_make_serve_or_decode_panic(bytes in any::<Vec<u8>>(), text in r#"([{}\[\]",:\\a-dDI0-9 .-]|NaN|Infinity){0,40}"#) {
         serve(&bytes, &facts()).ok();
         Event::decode(&bytes).ok();
         serve(text.as_bytes(), &facts()).ok();
