@@ -4,67 +4,32 @@
 //! partitions say is done. Each partition has a queue of its own in librdkafka, and one that is full is simply not read: `pause` and
 //! `resume` would throw away what is fetched already, and lose a resume now and then (librdkafka issue 5591; seen here once in ten outages).
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+mod group;
+mod served;
 
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rdkafka::Offset;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::statistics::Statistics;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use service::error::chain;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::Error;
-use crate::budget::{Bell, Held};
+use crate::budget::Bell;
 use crate::config::Config;
-use crate::partition::{Partition, Setup, Shared};
-use crate::record::Record;
+use crate::partition::Setup;
 use crate::status::Trouble;
+use group::Context;
+pub(crate) use served::BATCH;
 
 /// How long the thread rests when there is nothing to do and nothing wakes it.
 const REST: Duration = Duration::from_millis(50);
-/// Records of a partition that travel together, at most.
-pub(crate) const BATCH: usize = 256;
-/// Their bytes, at most, but for one record.
-const BATCH_BYTES: usize = 1 << 20;
-/// Batches read from one partition before the others and the group are looked after.
-const BATCHES: usize = 8;
-/// How long a partition that is given away may take to finish; its lanes give up on answers before.
-const FAREWELL: Duration = Duration::from_secs(5);
-
-/// The partitions that this forwarder serves.
-type Table = HashMap<Arc<str>, HashMap<i32, Served>>;
-
-struct Served {
-    /// Its queue in librdkafka; `None` in the turn in which it was assigned.
-    queue: Option<PartitionQueue<Context>>,
-    records: mpsc::Sender<Vec<Record>>,
-    shared: Arc<Shared>,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-    batch: Vec<Record>,
-    bytes: usize,
-    first: Option<i64>,
-    last: Option<i64>,
-    stored: Option<i64>,
-}
-
-/// Called by librdkafka, on our thread, from within `poll`.
-struct Context {
-    setup: Arc<Setup>,
-    runtime: tokio::runtime::Handle,
-    table: Mutex<Table>,
-    bell: Arc<Bell>,
-}
-
 /// The Kafka side of a forwarder.
 pub(crate) struct Consumer {
     consumer: Arc<BaseConsumer<Context>>,
@@ -101,7 +66,7 @@ impl Consumer {
             .set("statistics.interval.ms", "1000");
         config.kafka.apply_overrides(&mut client);
         let bell = Arc::new(Bell::default());
-        let context = Context { setup, runtime, table: Mutex::default(), bell: bell.clone() };
+        let context = Context::new(setup, runtime, bell.clone());
         let failed = |source| Error::KafkaClient { client: "consumer", source };
         let mut consumer: BaseConsumer<Context> = client.create_with_context(context).map_err(failed)?;
         consumer.set_nonempty_callback(move || bell.ring());
@@ -119,13 +84,9 @@ impl Consumer {
     pub(crate) fn run(self, stop: &CancellationToken) -> Result<(), Error> {
         let result = self.read(stop);
         let context = self.consumer.context();
-        let left: Vec<(Arc<str>, i32, Served)> = std::mem::take(&mut *context.table())
-            .into_iter()
-            .flat_map(|(topic, partitions)| partitions.into_iter().map(move |(number, served)| (topic.clone(), number, served)))
-            .collect();
-        let finished = context.finish(left);
-        if result.is_ok() && finished.count() > 0 {
-            commit(&self.consumer, &finished);
+        let finished = context.finish_all();
+        if result.is_ok() {
+            group::commit(&self.consumer, &finished);
         }
         result
     }
@@ -246,177 +207,5 @@ impl Consumer {
             warn!(%reason, "Kafka is waited for");
         }
         Ok(())
-    }
-}
-
-impl Served {
-    /// Takes a record in; they come in the order of their offsets.
-    fn accept(&mut self, message: &BorrowedMessage<'_>, topic: Arc<str>) -> Result<(), Error> {
-        if self.last.replace(message.offset()).is_some_and(|last| last >= message.offset()) {
-            return Err(Error::Disordered { topic: topic.to_string(), partition: message.partition(), offset: message.offset() });
-        }
-        self.first.get_or_insert(message.offset());
-        let record = Record::copy_of(message, topic);
-        self.bytes += record.cost();
-        self.batch.push(record);
-        Ok(())
-    }
-
-    /// Reads what is fetched, as far as there is room; `true` if there may be more to read now.
-    fn read(&mut self, topic: &Arc<str>, errors: &mut Vec<KafkaError>) -> Result<bool, Error> {
-        let Some(queue) = self.queue.take() else { return Ok(false) };
-        let mut is_empty = false;
-        self.hand_over();
-        for _ in 0..BATCHES {
-            if is_empty || !self.shared.budget.has_room() {
-                break;
-            }
-            while self.batch.len() < BATCH && self.bytes < BATCH_BYTES {
-                match queue.poll(Duration::ZERO) {
-                    Some(Ok(message)) => self.accept(&message, topic.clone())?,
-                    Some(Err(error)) => errors.push(error),
-                    None => {
-                        is_empty = true;
-                        break;
-                    }
-                }
-            }
-            self.hand_over();
-        }
-        self.queue = Some(queue);
-        Ok(!is_empty && self.shared.budget.has_room())
-    }
-
-    /// Hands the batch to the partition's task.
-    fn hand_over(&mut self) {
-        if !self.batch.is_empty() {
-            self.shared.budget.take(Held { records: self.batch.len(), bytes: std::mem::take(&mut self.bytes) });
-            // The channel has a place for every record of the budget, and closes only when the task was asked to stop.
-            self.records.try_send(std::mem::take(&mut self.batch)).ok();
-        }
-    }
-}
-
-impl Context {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn begin(&self, topic: &str, number: i32) {
-        let Some(route) = self.setup.forward.routes.get(topic) else { return };
-        let topic: Arc<str> = topic.into();
-        let (records, batches) = mpsc::channel(self.setup.forward.in_flight + BATCH);
-        let (shared, stop) = (Arc::new(Shared::new(&self.setup.forward, self.bell.clone())), CancellationToken::new());
-        let (setup, route) = (self.setup.clone(), Arc::new(route.clone()));
-        let guard = self.runtime.enter();
-        let work = Partition::start(setup, topic.clone(), number, route, batches, shared.clone(), stop.clone());
-        let task = self.runtime.spawn(work);
-        drop(guard);
-        info!(%topic, partition = number, "serving");
-        self.setup.board.partition(&topic, number, |_| {});
-        let served =
-            Served { queue: None, records, shared, stop, task, batch: Vec::new(), bytes: 0, first: None, last: None, stored: None };
-        self.table().entry(topic).or_default().insert(number, served);
-    }
-
-    /// Lets partitions end, waiting for answers that are under way; the offsets to be committed.
-    fn finish(&self, partitions: Vec<(Arc<str>, i32, Served)>) -> TopicPartitionList {
-        let mut offsets = TopicPartitionList::new();
-        let deadline = Instant::now() + FAREWELL;
-        for (_, _, served) in &partitions {
-            served.stop.cancel();
-        }
-        for (topic, number, served) in partitions {
-            let (mut task, left) = (served.task, deadline.saturating_duration_since(Instant::now()));
-            let in_time = self.runtime.block_on(async { tokio::time::timeout(left, &mut task).await.is_ok() });
-            if !in_time {
-                task.abort();
-                warn!(%topic, partition = number, "did not finish in time; what was under way is looked up by whoever comes next");
-            }
-            if let Some(position) = served.shared.position()
-                // Partition numbers and offsets come from Kafka itself.
-                && offsets.add_partition_offset(&topic, number, Offset::Offset(position)).is_err()
-            {
-                warn!(%topic, partition = number, position, "no offset of Kafka");
-            }
-            info!(%topic, partition = number, "no longer serving");
-            self.setup.board.partition_ended(&topic, number);
-        }
-        offsets
-    }
-}
-
-fn commit(consumer: &BaseConsumer<Context>, offsets: &TopicPartitionList) {
-    if let Err(error) = consumer.commit(offsets, CommitMode::Sync) {
-        info!(error = %chain(&error), "the last offsets were not committed; what they cover is looked up and skipped");
-    }
-}
-
-impl ClientContext for Context {
-    fn stats(&self, statistics: Statistics) {
-        for (topic, of_topic) in statistics.topics {
-            for (number, partition) in of_topic.partitions {
-                // -1001 and the like: not known yet.
-                if partition.ls_offset >= 0 {
-                    self.setup.board.known_partition(&topic, number, |facts| {
-                        facts.end = Some(partition.ls_offset);
-                        if partition.committed_offset >= 0 {
-                            facts.position = facts.position.max(Some(partition.committed_offset));
-                        }
-                    });
-                }
-            }
-        }
-        // That all brokers are down is told as an error; that one is back is told here alone.
-        let is_up = statistics.brokers.values().any(|broker| broker.state == "UP" && broker.nodeid >= 0);
-        if is_up && self.setup.board.settled(Trouble::Brokers) {
-            info!("Kafka answers again");
-        }
-    }
-
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // It tells each failed connection again and again; what matters of it comes as an error, too.
-        debug!(facility, message, "librdkafka");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        debug!(%error, reason, "librdkafka");
-    }
-}
-
-impl ConsumerContext for Context {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let Rebalance::Revoke(list) = rebalance else { return };
-        let mut partitions = Vec::new();
-        for element in list.elements() {
-            let mut table = self.table();
-            let Some((topic, _)) = table.get_key_value(element.topic()) else { continue };
-            let topic = topic.clone();
-            if let Some(served) = table.get_mut(&topic).and_then(|of_topic| of_topic.remove(&element.partition())) {
-                partitions.push((topic, element.partition(), served));
-            }
-        }
-        let offsets = self.finish(partitions);
-        if consumer.assignment_lost() {
-            warn!("the group took our partitions away; what was under way is looked up by whoever has them now");
-        } else if offsets.count() > 0 {
-            commit(consumer, &offsets);
-        }
-    }
-
-    fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let Rebalance::Assign(list) = rebalance else { return };
-        if list.count() > 0 {
-            self.setup.board.settled(Trouble::Topics);
-        }
-        for element in list.elements() {
-            self.begin(element.topic(), element.partition());
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            debug!(error = %chain(&error), "commit");
-        }
     }
 }
