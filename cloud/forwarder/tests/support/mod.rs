@@ -20,21 +20,26 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 /// A deadline that a slow machine meets, too.
 pub(crate) const LONG: Duration = Duration::from_secs(90);
 
-/// Where Kafka and the NATS server's program are; `None`, with the reason printed, when the environment does not say.
+/// Where Kafka and the NATS server's program are; `None` when the environment says that tests with servers are not wanted.
 pub(crate) fn servers() -> Option<(String, PathBuf)> {
     service::tls::install_ring();
     if std::env::var_os("RUST_LOG").is_some() {
         // Set up by another test of this process already.
         service::logging::init(None).ok();
     }
+    if std::env::var("OPENFACTORY_SKIP_SERVERS").is_ok_and(|skip| skip == "1") {
+        println!("skipped: OPENFACTORY_SKIP_SERVERS=1");
+        return None;
+    }
     let get = |name: &str| {
-        let value = std::env::var(name).ok();
-        if value.is_none() {
-            println!("skipped: {name} is not set");
-        }
-        value
+        std::env::var(name).unwrap_or_else(|_| {
+            panic!(
+                "{name} is not set: type eval \"$(./dev env)\", and run the tests under target/debug/with-kafka; ./dev test does both. \
+                 OPENFACTORY_SKIP_SERVERS=1 skips the tests that need servers."
+            )
+        })
     };
-    Some((get("OPENFACTORY_KAFKA")?, get("OPENFACTORY_NATS_SERVER")?.into()))
+    Some((get("OPENFACTORY_KAFKA"), get("OPENFACTORY_NATS_SERVER").into()))
 }
 
 /// A name that no other test uses.
@@ -171,6 +176,22 @@ impl Nats {
     }
 }
 
+impl Nats {
+    /// Waits until a stream of [`route`]'s subjects has forgotten the ids that it took: ids go in the order in which they came.
+    pub(crate) async fn forget_ids(&self, name: &str) {
+        let context = jetstream::new(self.client().await);
+        let publish = async || {
+            let mut headers = async_nats::HeaderMap::new();
+            headers.insert(async_nats::header::NATS_MESSAGE_ID, "probe");
+            let ack = context.publish_with_headers("ofa.PROBE.id", headers, "".into()).await.expect("sent");
+            ack.await.expect("acknowledged").duplicate
+        };
+        assert!(!publish().await, "the first of its id");
+        wait_until("the ids are forgotten", publish, |is_duplicate| !is_duplicate).await;
+        context.get_stream(name).await.expect("the stream").purge().filter("ofa.PROBE.id").await.expect("purged");
+    }
+}
+
 impl Drop for Nats {
     fn drop(&mut self) {
         self.kill();
@@ -185,6 +206,8 @@ pub(crate) struct Edge {
     epoch: u64,
     sequence: u64,
     assets: BTreeMap<String, u64>,
+    /// Of the records, in Unix milliseconds.
+    pub(crate) time: i64,
 }
 
 impl Edge {
@@ -196,7 +219,15 @@ impl Edge {
             .set("queue.buffering.max.messages", "1000000")
             .create()
             .expect("a producer");
-        Self { producer, topic: topic.into(), id: "edge-01".into(), epoch: 1_769_528_223_000, sequence: 0, assets: BTreeMap::new() }
+        Self {
+            producer,
+            topic: topic.into(),
+            id: "edge-01".into(),
+            epoch: 1_769_528_223_000,
+            sequence: 0,
+            assets: BTreeMap::new(),
+            time: 1_769_528_223_871,
+        }
     }
 
     /// Writes the asset's next event, and tells its of-seq and of-asset-seq.
@@ -211,13 +242,23 @@ impl Edge {
 
     /// Writes an event with given numbers, e.g. again.
     pub(crate) fn write_as(&self, asset: &str, item: &str, sequence: u64, n: u64) {
+        self.write_with(asset, item, sequence, n, &[]);
+    }
+
+    /// The same, marked as late.
+    pub(crate) fn write_resent(&self, asset: &str, item: &str, sequence: u64, n: u64) {
+        self.write_with(asset, item, sequence, n, &[("of-resent", "true")]);
+    }
+
+    fn write_with(&self, asset: &str, item: &str, sequence: u64, n: u64, more: &[(&str, &str)]) {
         let value = format!(
             r#"{{"ID":"{item}","VALUE":{n},"TAG":"Temperature","TYPE":"Samples","attributes":{{"timestamp":"2026-01-27T15:37:03.871Z"}}}}"#
         );
         let (sequence, n) = (format!("{}:{sequence}", self.epoch), format!("{}:{n}", self.epoch));
-        let headers = [("of-edge", &self.id), ("of-seq", &sequence), ("of-asset-seq", &n)]
-            .into_iter()
-            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+        let headers = [("of-edge", &*self.id), ("of-seq", &*sequence), ("of-asset-seq", &*n)]
+            .iter()
+            .chain(more)
+            .fold(OwnedHeaders::new(), |headers, &(key, value)| headers.insert(Header { key, value: Some(value) }));
         self.send(Some(asset), value.as_bytes(), headers);
     }
 
@@ -227,8 +268,7 @@ impl Edge {
     }
 
     fn send(&self, key: Option<&str>, value: &[u8], headers: OwnedHeaders) {
-        let mut record: BaseRecord<'_, str, [u8]> =
-            BaseRecord::to(&self.topic).payload(value).headers(headers).timestamp(1_769_528_223_871);
+        let mut record: BaseRecord<'_, str, [u8]> = BaseRecord::to(&self.topic).payload(value).headers(headers).timestamp(self.time);
         record.key = key;
         self.producer.send(record).map_err(|(error, _)| error).expect("the producer's queue has room");
     }
