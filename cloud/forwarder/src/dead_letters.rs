@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use asset_stream::Timestamp;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
 use rdkafka::ClientContext;
@@ -91,7 +92,8 @@ impl DeadLetters {
         }
         letter.timestamp = match record.time {
             Time::None => None,
-            Time::Producer(millis) | Time::Broker(millis) => Some(millis),
+            // Brokers refuse what lies in the future, each topic with a limit of its own.
+            Time::Producer(millis) | Time::Broker(millis) => Some(millis.min(Timestamp::now().millis())),
         };
         match self.producer.send_result(letter) {
             Ok(delivery) => delivery

@@ -94,12 +94,14 @@ async fn nats_killed_under_load_loses_nothing_and_changes_no_order() {
 async fn a_record_that_nobody_can_take_goes_to_the_dead_letters_and_the_flow_goes_on() {
     let Some((kafka, program)) = servers() else { return };
     let (nats, topic) = (Nats::start_with(&program, "max_payload: 4096"), unique("poison"));
-    make_topic(&kafka, &topic, 1).await;
+    // Takes times in the future, which the other one refuses as any topic does by default.
+    make_topic_with(&kafka, &topic, 1, &[("message.timestamp.after.max.ms", &i64::MAX.to_string())]).await;
     // Too small for the largest of them, which leaves a note.
     make_topic_with(&kafka, &format!("{topic}-dead"), 1, &[("max.message.bytes", "3000")]).await;
     let mut edge = Edge::new(&kafka, &topic);
     edge.write("PRESS-1", "temp");
     edge.write_raw(Some("PRESS-1"), b"24.3 C");
+    edge.time = 4_102_444_800_000;
     edge.write_raw(None, br#"{"ID":"temp","VALUE":1,"TYPE":"Samples"}"#);
     edge.write_raw(Some("PRESS-1"), format!(r#"{{"ID":"log","VALUE":"{}","TYPE":"Events"}}"#, "x".repeat(5000)).as_bytes());
     edge.write("PRESS-1", "temp");
