@@ -75,10 +75,12 @@ pub(crate) fn outgoing(record: &Arc<Record>, route: &Route, now: Timestamp) -> R
                 Time::Broker(millis) => RecordTime::Broker(Timestamp::from_millis(millis)),
             };
             let served = serve(value, &Facts { kafka, forwarded: now }).map_err(|error| chain(&error))?;
-            let mut subject = subject::plain(key, &served.id).map_err(|error| error.to_string())?;
-            if route.jetstream {
-                subject = format!("{}.{subject}", route.prefix);
-            }
+            let subject = if route.jetstream {
+                subject::join(&[&route.prefix, &subject::escape(key), &subject::escape(served.id.as_bytes())])
+            } else {
+                subject::plain(key, &served.id)
+            };
+            let subject = subject.map_err(|error| error.to_string())?;
             let origin = origin(record);
             let id = match &origin {
                 Some(origin) => event_message_id(&origin.edge, origin.sequence),
@@ -87,7 +89,7 @@ pub(crate) fn outgoing(record: &Arc<Record>, route: &Route, now: Timestamp) -> R
             Ok(Outgoing { record: record.clone(), asset, subject, id, payload: served.payload.into(), origin })
         }
         SubjectForm::Key => Ok(Outgoing {
-            subject: format!("{}.{}", route.prefix, subject::escape(key)),
+            subject: subject::join(&[&route.prefix, &subject::escape(key)]).map_err(|error| error.to_string())?,
             id: record_message_id(&record.topic, record.partition, record.offset),
             payload: record.value.clone().unwrap_or_default(),
             origin: None,
@@ -179,6 +181,23 @@ mod tests {
         assert!(reason(&record(Some("CNC-1"), None, &[])).contains("no value"));
         assert!(reason(&record(Some("CNC-1"), Some("24.3 C"), &[])).contains("not a JSON object"));
         assert!(reason(&record(Some("CNC-1"), Some("{}"), &[])).contains("ID"));
-        assert!(reason(&record(Some(&"x".repeat(3000)), Some(EVENT), &[])).contains("bytes"));
+    }
+
+    #[test]
+    fn a_subject_that_a_server_does_not_take_is_refused_whatever_it_is_made_of() {
+        let long = "x".repeat(3000);
+        let routes = [
+            (Route::default(), ".temp"),
+            (Route { jetstream: false, ..Route::default() }, ".temp"),
+            (Route { subject: SubjectForm::Key, ..Route::default() }, ""),
+            (Route { subject: SubjectForm::Key, jetstream: false, prefix: "t".repeat(30), ..Route::default() }, ""),
+        ];
+        for (route, id) in routes {
+            let prefix = if route.jetstream || route.subject == SubjectForm::Key { route.prefix.len() + 1 } else { 0 };
+            let fits = 2048 - prefix - id.len();
+            let of_length = |length: usize| forward(&record(Some(&long[..length]), Some(EVENT), &[]), &route);
+            assert_eq!(of_length(fits).map(|message| message.subject.len()), Ok(2048), "{route:?}");
+            assert!(of_length(fits + 1).expect_err("too long").contains("2049 bytes"), "{route:?}");
+        }
     }
 }

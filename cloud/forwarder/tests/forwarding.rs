@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use cloud_forwarder::Forwarder;
-use cloud_forwarder::config::Route;
+use cloud_forwarder::config::{Route, SubjectForm};
 use cloud_forwarder::ring::Ring;
 use futures::StreamExt;
 use rdkafka::ClientConfig;
@@ -138,6 +138,33 @@ async fn a_record_that_nobody_can_take_goes_to_the_dead_letters_and_the_flow_goe
     assert_eq!(offsets, ["1", "2", "3"], "{told:?}");
     for ((_, reason, length), (word, expected)) in told.iter().zip([("JSON", 6), ("no key", 40), ("(5039 bytes) are left out", 0)]) {
         assert!(reason.contains(word) && *length == expected, "{told:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_longest_subject_is_taken_and_a_longer_one_is_a_dead_letter() {
+    let Some((kafka, program)) = servers() else { return };
+    let nats = Nats::start(&program);
+    for (form, jetstream, longest) in [
+        (SubjectForm::AssetItem, true, 2048 - "ofa..temp".len()),
+        (SubjectForm::AssetItem, false, 2048 - ".temp".len()),
+        (SubjectForm::Key, true, 2048 - "ofa.".len()),
+        (SubjectForm::Key, false, 2048 - "ofa.".len()),
+    ] {
+        let topic = unique("subject");
+        make_topic(&kafka, &topic, 1).await;
+        make_topic(&kafka, &format!("{topic}-dead"), 1).await;
+        let edge = Edge::new(&kafka, &topic);
+        for length in [longest, longest + 1, 5000, longest] {
+            edge.write_raw(Some(&"X".repeat(length)), br#"{"ID":"temp","VALUE":1,"TYPE":"Samples"}"#);
+        }
+        edge.flush();
+        let mut route = Route { subject: form, jetstream, ..route() };
+        route.stream.name = format!("{form:?}");
+        let forwarder = Forwarder::start(config(&kafka, &topic, route, &[("C1", &nats)])).expect("a good config");
+        let handle = forwarder.handle();
+        wait_until("all are done", async || handle.status(), |s| s.forwarded == 2 && s.dead_letters == 2 && s.lag == 0).await;
+        assert!(forwarder.stop(GRACE).await);
     }
 }
 

@@ -1,4 +1,4 @@
-//! NATS subjects of events: `<asset>.<ID>`; in JetStream a route's prefix stands before it.
+//! NATS subjects of events: `<asset>.<ID>`, with a prefix before it in JetStream.
 //!
 //! An asset's UUID and an item's `ID` may be any string; a token of a subject may not. What a token cannot carry is written as `%XX`, the
 //! bytes of its UTF-8 in hexadecimal, and `%` itself as `%25`: white space, control characters, `.`, `*`, `>`, bytes that are not UTF-8,
@@ -11,23 +11,29 @@
 //! use asset_stream::subject;
 //!
 //! assert_eq!(subject::plain(b"CNC-1", "temp").as_deref(), Ok("CNC-1.temp"));
-//! assert_eq!(subject::plain(b"CNC-1", "Temp v1.2").as_deref(), Ok("CNC-1.Temp%20v1%2E2"));
+//! assert_eq!(subject::join(&["ofa", "CNC-1", &subject::escape(b"Temp v1.2")]).as_deref(), Ok("ofa.CNC-1.Temp%20v1%2E2"));
 //! assert_eq!(subject::unescape("Temp%20v1%2E2").as_deref(), Some(b"Temp v1.2".as_slice()));
 //! ```
 
 use std::borrow::Cow;
 
-/// The longest subject, in bytes: with headers and reply subject it fits the 4 KiB that a NATS server reads as one line.
+/// The longest subject, in bytes: with the reply subject and two sizes it fits into the line of 4 KiB beyond which a NATS server closes the
+/// connection.
 pub const MAX_LENGTH: usize = 2048;
 
-/// The subject is longer than [`MAX_LENGTH`]; no NATS server would take it.
+/// The subject is longer than [`MAX_LENGTH`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the subject has {0} bytes; NATS takes at most {MAX_LENGTH}")]
 pub struct TooLong(pub usize);
 
 /// `<asset>.<ID>`: what subscribers see. `asset` is the record's key.
 pub fn plain(asset: &[u8], id: &str) -> Result<String, TooLong> {
-    let subject = format!("{}.{}", escape(asset), escape(id.as_bytes()));
+    join(&[&escape(asset), &escape(id.as_bytes())])
+}
+
+/// Tokens as a subject.
+pub fn join(tokens: &[&str]) -> Result<String, TooLong> {
+    let subject = tokens.join(".");
     if subject.len() > MAX_LENGTH { Err(TooLong(subject.len())) } else { Ok(subject) }
 }
 
@@ -89,7 +95,7 @@ pub fn unescape(token: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_LENGTH, TooLong, escape, plain, unescape};
+    use super::{MAX_LENGTH, TooLong, escape, join, plain, unescape};
     use proptest::prelude::*;
 
     #[test]
@@ -127,6 +133,7 @@ mod tests {
         assert_eq!(plain(&[b'a'; 2043], "temp").map(|s| s.len()), Ok(MAX_LENGTH));
         assert_eq!(plain(&[b'a'; 2044], "temp"), Err(TooLong(MAX_LENGTH + 1)));
         assert_eq!(plain(&[b' '; 1000], "temp"), Err(TooLong(3000 + 1 + 4)));
+        assert_eq!(join(&["ofa", &"a".repeat(2045)]), Err(TooLong(MAX_LENGTH + 1)));
     }
 
     proptest! {
