@@ -56,7 +56,7 @@ pub enum Error {
     #[error("the thread of the Kafka consumer could not be started")]
     Thread(#[source] std::io::Error),
     /// A bug of ours.
-    #[error("the Kafka consumer's thread panicked; please report this")]
+    #[error("a part of the forwarder panicked; please report this")]
     Panicked,
 }
 

@@ -81,8 +81,7 @@ impl Work {
             let expired = self.window.expire(now);
             if expired > 0 {
                 Counters::add(&lane.board.counters.retries, expired);
-                let complaint = link.take_complaint().map_or(String::new(), |text| format!("; the server says: {text}"));
-                lane.waiting(format!("JetStream has not answered within {:?}{complaint}", lane.ack_timeout));
+                lane.waiting(format!("JetStream has not answered within {:?}{}", lane.ack_timeout, link.complaint()));
             }
             if deadline.is_some() && self.window.under_way() == 0 {
                 break Left::Stopped;
@@ -106,7 +105,7 @@ impl Work {
                 () = lane.stop.cancelled(), if deadline.is_none() => deadline = Some(Lane::deadline()),
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => break Left::Stopped,
                 answer = link.answer() => {
-                    let Some((token, message)) = answer else { break Left::Broken("the connection broke".into()) };
+                    let Some((token, message)) = answer else { break link.broken() };
                     self.answered(lane, token, &message, &mut outcomes);
                     while let Some((token, message)) = link.waiting_answer() {
                         self.answered(lane, token, &message, &mut outcomes);
@@ -152,7 +151,7 @@ impl Work {
                         Err(NotSent::Never(reason)) => {
                             outcomes.extend(self.window.finished(offset).map(|outgoing| Outcome::Impossible(outgoing, reason)));
                         }
-                        Err(NotSent::Broken) => return Err(Left::Broken("the connection broke".into())),
+                        Err(NotSent::Broken) => return Err(link.broken()),
                     }
                 }
             }

@@ -13,6 +13,7 @@ use futures::{FutureExt, StreamExt};
 use service::error::chain;
 
 use crate::config::{Cluster, without_login};
+use crate::lane::Left;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A half-open connection is noticed after two to three of these.
@@ -90,9 +91,15 @@ impl Link {
         &self.client
     }
 
-    /// What the server complained about since the last call.
-    pub(crate) fn take_complaint(&self) -> Option<String> {
-        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// What the server complained about since the last call, as the end of a sentence.
+    pub(crate) fn complaint(&self) -> String {
+        let complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take();
+        complaint.map_or(String::new(), |text| format!("; the server says: {text}"))
+    }
+
+    /// That the link broke, and what the server said about it.
+    pub(crate) fn broken(&self) -> Left {
+        Left::Broken(format!("the connection broke{}", self.complaint()))
     }
 }
 

@@ -164,6 +164,8 @@ impl Partition {
                     }
                     finished.drain(..).flatten().for_each(|outcome| self.outcome(outcome));
                 }
+                // A lane ends before it is asked to by a bug alone. This task then ends early, too, and the Kafka thread sees it.
+                Some(_) = tasks.join_next() => return,
                 Some(offset) = self.burials.next(), if !self.burials.is_empty() => self.buried(offset),
                 count = records.recv_many(&mut arrived, 8) => {
                     if count == 0 {

@@ -59,7 +59,7 @@ impl Work {
                 () = lane.stop.cancelled(), if deadline.is_none() => deadline = Some(Lane::deadline()),
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => break Left::Stopped,
                 answer = link.answer() => {
-                    let Some((token, _)) = answer else { break Left::Broken("the connection broke".into()) };
+                    let Some((token, _)) = answer else { break link.broken() };
                     outcomes.extend(self.queue.confirmed(token).map(Outcome::Forwarded));
                     waiting_since = None;
                     lane.up();
@@ -82,7 +82,6 @@ impl Work {
     }
 
     async fn send(&mut self, link: &Link, outcomes: &mut Vec<Outcome>) -> Result<(), Left> {
-        let broken = || Left::Broken("the connection broke".into());
         let mut unconfirmed = 0;
         while self.queue.sent() < self.in_flight {
             let Some(outgoing) = self.queue.next() else { break };
@@ -94,15 +93,15 @@ impl Work {
                 Err(NotSent::Never(reason)) => {
                     outcomes.extend(self.queue.drop_next().map(|outgoing| Outcome::Impossible(outgoing, reason)));
                 }
-                Err(NotSent::Broken) => return Err(broken()),
+                Err(NotSent::Broken) => return Err(link.broken()),
             }
             if unconfirmed == BURST {
-                link.echo(self.queue.mark()).await.map_err(|_| broken())?;
+                link.echo(self.queue.mark()).await.map_err(|_| link.broken())?;
                 unconfirmed = 0;
             }
         }
         if unconfirmed > 0 {
-            link.echo(self.queue.mark()).await.map_err(|_| broken())?;
+            link.echo(self.queue.mark()).await.map_err(|_| link.broken())?;
         }
         Ok(())
     }
