@@ -13,7 +13,7 @@ use crate::lane::{Lane, Left, Outcome};
 use crate::link::{Link, NotSent};
 use crate::message::Outgoing;
 use crate::status::Counters;
-use crate::stream;
+use crate::stream::{self, Last};
 use crate::window::{Limits, Step, Window};
 
 /// After a refusal nothing is published for this long, doubled with each further one.
@@ -55,7 +55,7 @@ struct Refusal {
     description: String,
 }
 
-type Lookup = BoxFuture<'static, (i64, String, Result<Option<String>, String>)>;
+type Lookup = BoxFuture<'static, (i64, Result<Option<Last>, String>)>;
 
 impl Work {
     pub(crate) fn new(lane: &Lane) -> Self {
@@ -111,7 +111,7 @@ impl Work {
                         self.answered(lane, token, &message, &mut outcomes);
                     }
                 }
-                Some((offset, id, told)) = lookups.next(), if !lookups.is_empty() => self.looked_up(lane, offset, &id, told, &mut outcomes),
+                Some((offset, told)) = lookups.next(), if !lookups.is_empty() => self.looked_up(lane, offset, told, &mut outcomes),
                 count = lane.input.recv_many(&mut arrived, 64), if deadline.is_none() => {
                     if count == 0 {
                         deadline = Some(Lane::deadline());
@@ -139,9 +139,9 @@ impl Work {
         while let Some(step) = self.window.next(now) {
             match step {
                 Step::LookUp(outgoing) => {
-                    let (offset, id, subject) = (outgoing.record.offset, outgoing.id.clone(), outgoing.subject.clone());
+                    let (offset, subject) = (outgoing.record.offset, outgoing.subject.clone());
                     let (context, stream) = (jetstream::new(link.client().clone()), lane.route.stream.name.clone());
-                    lookups.push(Box::pin(async move { (offset, id, stream::last_message_id(context, stream, subject).await) }));
+                    lookups.push(Box::pin(async move { (offset, stream::last_message(context, stream, subject).await) }));
                 }
                 Step::Publish(outgoing) => {
                     let offset = outgoing.record.offset;
@@ -187,17 +187,25 @@ impl Work {
         }
     }
 
-    fn looked_up(&mut self, lane: &mut Lane, offset: i64, id: &str, told: Result<Option<String>, String>, outcomes: &mut Vec<Outcome>) {
-        match told {
-            Ok(Some(last)) if stream::covers(&last, id) => {
-                debug!(id, last, "stands in the stream already");
+    fn looked_up(&mut self, lane: &mut Lane, offset: i64, told: Result<Option<Last>, String>, outcomes: &mut Vec<Outcome>) {
+        let last = match told {
+            Ok(last) => last,
+            Err(reason) => {
+                self.window.unknown(offset);
+                return self.hold(lane, format!("JetStream does not tell what the stream {} holds: {reason}", lane.route.stream.name));
+            }
+        };
+        // Without an entry a late answer settled it meanwhile.
+        let Some(outgoing) = self.window.get_mut(offset) else { return };
+        match last {
+            Some(last) if last.proves(outgoing) => {
+                debug!(id = outgoing.id, ?last, "stands in the stream already");
                 self.recovered(lane);
                 outcomes.extend(self.window.finished(offset).map(Outcome::Duplicate));
             }
-            Ok(_) => self.window.absent(offset),
-            Err(reason) => {
-                self.window.unknown(offset);
-                self.hold(lane, format!("JetStream does not tell what the stream {} holds: {reason}", lane.route.stream.name));
+            last => {
+                outgoing.newest = last.and_then(|last| last.newest_behind(outgoing));
+                self.window.absent(offset);
             }
         }
     }

@@ -9,12 +9,14 @@ use bytes::Bytes;
 
 use crate::config::{Route, SubjectForm};
 use crate::record::{Record, Time};
+use crate::stream;
 use crate::window::Entry;
 use service::error::chain;
 
 const EDGE: HeaderName = HeaderName::from_static(headers::EDGE);
 const SEQUENCE: HeaderName = HeaderName::from_static(headers::SEQUENCE);
 const ASSET_SEQUENCE: HeaderName = HeaderName::from_static(headers::ASSET_SEQUENCE);
+const RESENT: HeaderName = HeaderName::from_static(headers::RESENT);
 
 /// A message on its way, with the record that it was made of.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Outgoing {
     pub(crate) payload: Bytes,
     /// Which edge of ours wrote it; `None` for other writers.
     pub(crate) origin: Option<Origin>,
+    /// The highest id on the subject, if it is higher than this one: see [`stream::Last`](crate::stream::Last).
+    pub(crate) newest: Option<String>,
 }
 
 /// An event as an edge of ours numbers it.
@@ -36,6 +40,8 @@ pub(crate) struct Origin {
     pub(crate) edge: Arc<str>,
     pub(crate) sequence: Position,
     pub(crate) asset_sequence: Position,
+    /// Written late: it may stand twice, or after later ones of its asset.
+    pub(crate) is_resent: bool,
 }
 
 impl Entry for Outgoing {
@@ -45,6 +51,14 @@ impl Entry for Outgoing {
 
     fn asset(&self) -> &Arc<str> {
         &self.asset
+    }
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn is_resent(&self) -> bool {
+        self.origin.as_ref().is_some_and(|origin| origin.is_resent)
     }
 }
 
@@ -57,6 +71,12 @@ impl Outgoing {
             headers.insert(EDGE, &*origin.edge);
             headers.insert(SEQUENCE, origin.sequence.to_string());
             headers.insert(ASSET_SEQUENCE, origin.asset_sequence.to_string());
+            if origin.is_resent {
+                headers.insert(RESENT, "true");
+            }
+        }
+        if let Some(newest) = &self.newest {
+            headers.insert(stream::NEWEST, newest.as_str());
         }
         headers
     }
@@ -86,13 +106,14 @@ pub(crate) fn outgoing(record: &Arc<Record>, route: &Route, now: Timestamp) -> R
                 Some(origin) => event_message_id(&origin.edge, origin.sequence),
                 None => record_message_id(&record.topic, record.partition, record.offset),
             };
-            Ok(Outgoing { record: record.clone(), asset, subject, id, payload: served.payload.into(), origin })
+            Ok(Outgoing { record: record.clone(), asset, subject, id, payload: served.payload.into(), origin, newest: None })
         }
         SubjectForm::Key => Ok(Outgoing {
             subject: subject::join(&[&route.prefix, &subject::escape(key)]).map_err(|error| error.to_string())?,
             id: record_message_id(&record.topic, record.partition, record.offset),
             payload: record.value.clone().unwrap_or_default(),
             origin: None,
+            newest: None,
             record: record.clone(),
             asset,
         }),
@@ -105,6 +126,7 @@ fn origin(record: &Record) -> Option<Origin> {
         edge: record.header(headers::EDGE).filter(|edge| !edge.is_empty())?.into(),
         sequence: record.header(headers::SEQUENCE)?.parse().ok()?,
         asset_sequence: record.header(headers::ASSET_SEQUENCE)?.parse().ok()?,
+        is_resent: record.headers.iter().any(|(name, _)| name == headers::RESENT),
     })
 }
 
@@ -199,5 +221,13 @@ mod tests {
             assert_eq!(of_length(fits).map(|message| message.subject.len()), Ok(2048), "{route:?}");
             assert!(of_length(fits + 1).expect_err("too long").contains("2049 bytes"), "{route:?}");
         }
+    }
+
+    #[test]
+    fn what_an_edge_marked_as_late_keeps_its_mark() {
+        let mut marked = OURS.to_vec();
+        marked.push(("of-resent", "true"));
+        let message = forward(&record(Some("CNC-1"), Some(EVENT), &marked), &Route::default()).expect("an event");
+        assert_eq!(message.headers().get("of-resent").map(|value| value.as_str()), Some("true"));
     }
 }

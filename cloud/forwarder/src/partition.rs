@@ -220,7 +220,7 @@ impl Partition {
     }
 
     fn is_repeat(&mut self, outgoing: &Outgoing) -> bool {
-        outgoing.origin.as_ref().is_some_and(|origin| self.repeats.is_repeat(&origin.edge, &outgoing.asset, origin.asset_sequence))
+        outgoing.origin.as_ref().is_some_and(|origin| self.repeats.is_repeat(&outgoing.asset, origin))
     }
 
     fn outcome(&mut self, outcome: Outcome) {

@@ -1,5 +1,7 @@
 //! The JetStream stream of a route: made if it is missing, looked at if it is there.
 
+use async_nats::HeaderName;
+use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, Republish, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
@@ -7,6 +9,7 @@ use service::error::chain;
 use tracing::{info, warn};
 
 use crate::config::{Create, Route, SubjectForm};
+use crate::window::Entry;
 
 /// The subjects of a route's stream.
 fn subjects(route: &Route) -> String {
@@ -80,19 +83,51 @@ pub(crate) async fn ensure(context: &Context, route: &Route) -> Result<(), Strin
     Ok(())
 }
 
-/// The message id of the last message on a subject; `None` if there is none.
-pub(crate) async fn last_message_id(context: Context, stream: String, subject: String) -> Result<Option<String>, String> {
+/// Header of a message that came after later ones of its subject: the highest id that stood there before it.
+pub(crate) const NEWEST: HeaderName = HeaderName::from_static("of-newest");
+
+/// The last message on a subject, and what it tells about those before it. Ids grow along a subject, but for events that an edge wrote
+/// late (`of-resent`): these carry the highest id in [`NEWEST`], so that the last message always tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Last {
+    /// Its id.
+    id: String,
+    /// The highest id on the subject.
+    newest: String,
+}
+
+impl Last {
+    pub(crate) fn new(id: String, newest: Option<String>) -> Self {
+        Self { newest: newest.unwrap_or_else(|| id.clone()), id }
+    }
+
+    /// Whether it proves that the event stands in the stream: it is that event, or a later one of an order that the event keeps, too.
+    pub(crate) fn proves(&self, event: &impl Entry) -> bool {
+        if event.is_resent() { self.id == event.id() } else { covers(&self.newest, event.id()) }
+    }
+
+    /// What the event has to carry in [`NEWEST`] if it is published behind this message.
+    pub(crate) fn newest_behind(self, event: &impl Entry) -> Option<String> {
+        Some(self.newest).filter(|newest| event.is_resent() && !covers(event.id(), newest))
+    }
+}
+
+/// The last message on a subject; `None` if there is none.
+pub(crate) async fn last_message(context: Context, stream: String, subject: String) -> Result<Option<Last>, String> {
     let stream = context.get_stream_no_info(&stream).await.map_err(|error| chain(&error))?;
     match stream.get_last_raw_message_by_subject(&subject).await {
-        Ok(message) => Ok(message.headers.get(async_nats::header::NATS_MESSAGE_ID).map(|id| id.as_str().to_owned())),
+        Ok(message) => {
+            let header = |name: HeaderName| message.headers.get(name).map(|value| value.as_str().to_owned());
+            Ok(header(NATS_MESSAGE_ID).map(|id| Last::new(id, header(NEWEST))))
+        }
         Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
         Err(error) => Err(chain(&error)),
     }
 }
 
-/// Whether the last id on a subject proves that the message with `id` is in the stream. Both forms of an id, `<edge>:<epoch>:<n>` and
-/// `<topic>:<partition>:<offset>`, end with a number that grows along a subject.
-pub(crate) fn covers(last: &str, id: &str) -> bool {
+/// Whether the first id is the second, or a later one of its line. Both forms of an id, `<edge>:<epoch>:<n>` and
+/// `<topic>:<partition>:<offset>`, end with a number.
+fn covers(last: &str, id: &str) -> bool {
     let split = |id: &str| id.rsplit_once(':').and_then(|(line, n)| Some((line.to_owned(), n.parse::<u64>().ok()?)));
     match (split(last), split(id)) {
         (Some((line, last)), Some((other, n))) => line == other && last >= n,
@@ -102,7 +137,48 @@ pub(crate) fn covers(last: &str, id: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::covers;
+    use super::{Last, covers};
+    use crate::window::Entry;
+    use std::sync::Arc;
+
+    struct Event(&'static str, bool);
+
+    impl Entry for Event {
+        fn offset(&self) -> i64 {
+            0
+        }
+
+        fn asset(&self) -> &Arc<str> {
+            unreachable!("a subject belongs to one asset")
+        }
+
+        fn id(&self) -> &str {
+            self.0
+        }
+
+        fn is_resent(&self) -> bool {
+            self.1
+        }
+    }
+
+    #[test]
+    fn the_last_message_proves_what_came_in_order_and_of_what_came_late_itself_alone() {
+        let (in_order, late) = (|id| Event(id, false), |id| Event(id, true));
+        let third = Last::new("edge:7:3".into(), None);
+        assert!(third.proves(&in_order("edge:7:2")) && third.proves(&late("edge:7:3")));
+        assert!(!third.proves(&in_order("edge:7:4")) && !third.proves(&late("edge:7:2")));
+
+        let newest = third.newest_behind(&late("edge:7:2"));
+        assert_eq!(newest.as_deref(), Some("edge:7:3"));
+        let second = Last::new("edge:7:2".into(), newest);
+        assert!(second.proves(&in_order("edge:7:3")) && second.proves(&late("edge:7:2")));
+        assert!(!second.proves(&in_order("edge:7:4")) && !second.proves(&late("edge:7:3")));
+
+        assert_eq!(second.clone().newest_behind(&late("edge:7:1")).as_deref(), Some("edge:7:3"), "told on");
+        assert_eq!(second.clone().newest_behind(&late("edge:6:9")).as_deref(), Some("edge:7:3"), "an older epoch");
+        assert_eq!(second.clone().newest_behind(&late("edge:7:5")), None, "it is the newest itself");
+        assert_eq!(second.newest_behind(&in_order("edge:8:1")), None);
+    }
 
     #[test]
     fn an_id_is_covered_by_itself_and_by_later_ones_of_its_line() {

@@ -5,8 +5,9 @@
 //! of its asset can overtake it, and however many forwarders work on one partition for a moment, the stream holds the asset's events in order.
 //!
 //! An event whose fate is not known (sent, but never answered; or read again after a restart) is first looked up in the stream, by the
-//! last message id on its subject: ids grow along a subject. Once the stream says that an event of an asset is not there, none of the later
-//! ones is, and the asset needs no more questions.
+//! last message on its subject: ids grow along a subject. Once the stream says that an event of an asset is not there, none of the later
+//! ones is, and the asset needs no more questions. An event that its edge wrote late (`of-resent`) keeps no such order: it is always looked
+//! up, and its absence says nothing about others.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -21,6 +22,10 @@ pub(crate) trait Entry {
     fn offset(&self) -> i64;
     /// Events of one asset leave in the order in which they came.
     fn asset(&self) -> &Arc<str>;
+    /// `Nats-Msg-Id`.
+    fn id(&self) -> &str;
+    /// It may stand in Kafka twice, or after later ones of its asset.
+    fn is_resent(&self) -> bool;
 }
 
 /// What to do next.
@@ -61,6 +66,8 @@ pub(crate) struct Window<E> {
 struct Slot<E> {
     event: E,
     sent: Option<Instant>,
+    /// It was looked up, and is to be published.
+    is_absent: bool,
 }
 
 impl<E: Entry> Window<E> {
@@ -86,7 +93,7 @@ impl<E: Entry> Window<E> {
                 self.ready.push_back(offset);
             }
         }
-        self.events.insert(offset, Slot { event, sent: None });
+        self.events.insert(offset, Slot { event, sent: None, is_absent: false });
     }
 
     /// Hands out the next event, if the rule and the limits let one go.
@@ -100,7 +107,13 @@ impl<E: Entry> Window<E> {
         self.under_way += 1;
         self.sent.push_back((now, offset));
         let event = &slot.event;
-        Some(if self.clear.contains(event.asset()) { Step::Publish(event) } else { Step::LookUp(event) })
+        let is_absent = slot.is_absent || (!event.is_resent() && self.clear.contains(event.asset()));
+        Some(if is_absent { Step::Publish(event) } else { Step::LookUp(event) })
+    }
+
+    /// An event of the window.
+    pub(crate) fn get_mut(&mut self, offset: i64) -> Option<&mut E> {
+        self.events.get_mut(&offset).map(|slot| &mut slot.event)
     }
 
     /// The event stands in the stream (or will never be taken): gives it back, and the asset's next one may go. `None` for an answer
@@ -125,14 +138,17 @@ impl<E: Entry> Window<E> {
         Some(slot.event)
     }
 
-    /// The stream does not hold the event, nor any later one of its asset: it is published next.
+    /// The stream does not hold the event: it is published next. Nor does it hold later ones of its asset, if the event keeps their order.
     pub(crate) fn absent(&mut self, offset: i64) {
         if let Some(slot) = self.take_back(offset) {
-            let asset = slot.event.asset().clone();
-            if self.clear.len() >= STANDINGS {
-                self.clear.clear();
+            slot.is_absent = true;
+            let keeper = (!slot.event.is_resent()).then(|| slot.event.asset().clone());
+            if let Some(asset) = keeper {
+                if self.clear.len() >= STANDINGS {
+                    self.clear.clear();
+                }
+                self.clear.insert(asset);
             }
-            self.clear.insert(asset);
             self.ready.push_front(offset);
         }
     }
@@ -147,6 +163,7 @@ impl<E: Entry> Window<E> {
     /// Nobody knows what became of the event: it will be looked up.
     pub(crate) fn unknown(&mut self, offset: i64) {
         if let Some(slot) = self.take_back(offset) {
+            slot.is_absent = false;
             let asset = slot.event.asset().clone();
             self.clear.remove(&asset);
             self.ready.push_front(offset);
@@ -163,6 +180,7 @@ impl<E: Entry> Window<E> {
         for head in &heads {
             if let Some(slot) = self.events.get_mut(head) {
                 slot.sent = None;
+                slot.is_absent = false;
             }
         }
         self.ready = heads.into();
@@ -208,7 +226,7 @@ impl<E: Entry> Window<E> {
     }
 
     /// The event is no longer under way; `None` if it was not.
-    fn take_back(&mut self, offset: i64) -> Option<&Slot<E>> {
+    fn take_back(&mut self, offset: i64) -> Option<&mut Slot<E>> {
         let slot = self.events.get_mut(&offset)?;
         slot.sent.take()?;
         self.under_way -= 1;

@@ -1,6 +1,7 @@
 use super::{Entry, Limits, Step, Window};
+use crate::stream::Last;
 use proptest::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,10 @@ use std::time::{Duration, Instant};
 struct Event {
     offset: i64,
     asset: Arc<str>,
+    item: u8,
+    id: String,
+    is_resent: bool,
+    newest: Option<String>,
 }
 
 impl Entry for Event {
@@ -18,10 +23,18 @@ impl Entry for Event {
     fn asset(&self) -> &Arc<str> {
         &self.asset
     }
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn is_resent(&self) -> bool {
+        self.is_resent
+    }
 }
 
 fn event(offset: i64, asset: u8) -> Event {
-    Event { offset, asset: Arc::from(format!("ASSET-{asset}")) }
+    Event { offset, asset: Arc::from(format!("ASSET-{asset}")), item: 0, id: format!("edge:7:{offset}"), is_resent: false, newest: None }
 }
 
 fn window(in_flight: usize) -> Window<Event> {
@@ -87,6 +100,23 @@ fn a_refused_event_is_published_again_before_the_next_one_of_its_asset() {
 }
 
 #[test]
+fn an_event_that_came_late_is_looked_up_and_says_nothing_about_others() {
+    let (mut window, now) = (window(100), Instant::now());
+    [Event { is_resent: true, ..event(1, 1) }, event(2, 1), Event { is_resent: true, ..event(3, 1) }]
+        .into_iter()
+        .for_each(|e| window.push(e));
+    assert_eq!(steps(&mut window, now), ["1?"]);
+    window.absent(1);
+    assert_eq!(steps(&mut window, now), ["1"]);
+    assert!(window.finished(1).is_some());
+    assert_eq!(steps(&mut window, now), ["2?"]);
+    window.absent(2);
+    assert_eq!(steps(&mut window, now), ["2"]);
+    assert!(window.finished(2).is_some());
+    assert_eq!(steps(&mut window, now), ["3?"]);
+}
+
+#[test]
 fn the_limit_bounds_what_is_under_way() {
     let (mut window, now) = (window(2), Instant::now());
     (1..=9).for_each(|n| window.push(event(i64::from(n), n)));
@@ -96,9 +126,21 @@ fn the_limit_bounds_what_is_under_way() {
     assert_eq!((window.under_way(), window.len()), (0, 9));
 }
 
-/// A stream as JetStream keeps it: drops ids that it holds, tells the last id on a subject (an asset has one subject here).
+/// A stream that remembers no ids: what stands there twice was published twice.
 #[derive(Default)]
-struct Stream(HashMap<String, Vec<i64>>);
+struct Stream(HashMap<Arc<str>, Vec<Event>>);
+
+impl Stream {
+    fn publish(&mut self, event: Event) {
+        self.0.entry(event.asset.clone()).or_default().push(event);
+    }
+
+    /// The last message on an event's subject.
+    fn last(&self, event: &Event) -> Option<Last> {
+        let last = self.0.get(&event.asset)?.iter().rfind(|held| held.item == event.item)?;
+        Some(Last::new(last.id.clone(), last.newest.clone()))
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Fault {
@@ -113,6 +155,10 @@ enum Fault {
     Break {
         handled: usize,
     },
+    /// The same, and everything from the first event on that is not finished is read again.
+    Restart {
+        handled: usize,
+    },
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -122,21 +168,38 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::LoseRequest),
         1 => Just(Fault::LoseAnswer),
         1 => (0_usize..6).prop_map(|handled| Fault::Break { handled }),
+        1 => (0_usize..6).prop_map(|handled| Fault::Restart { handled }),
     ]
+}
+
+/// A partition: events of five assets with two items each, some of which come later than they were numbered, and marked.
+fn partition() -> impl Strategy<Value = Vec<Event>> {
+    let delay = prop_oneof![4 => Just(0), 1 => 1_usize..8];
+    proptest::collection::vec((0_u8..5, 0_u8..2, delay), 1..60).prop_map(|events| {
+        let mut numbered: Vec<_> = events.into_iter().enumerate().collect();
+        numbered.sort_by_key(|(n, (_, _, delay))| n + delay);
+        (0..)
+            .zip(numbered)
+            .map(|(offset, (n, (asset, item, delay)))| Event {
+                item,
+                id: format!("edge:7:{n}"),
+                is_resent: delay > 0,
+                ..event(offset, asset)
+            })
+            .collect()
+    })
 }
 
 proptest! {
     /// Requests are handled in any order: leaders change, servers differ.
     #[test]
     fn whatever_breaks_the_stream_holds_every_event_once_and_in_order(
-        assets in proptest::collection::vec(0_u8..5, 1..60),
+        events in partition(),
         faults in proptest::collection::vec((fault(), any::<usize>()), 0..150),
     ) {
         let (mut window, mut stream, mut now) = (window(3), Stream::default(), Instant::now());
-        let (mut wire, mut finished) = (Vec::new(), Vec::new());
-        for (offset, asset) in assets.iter().enumerate() {
-            window.push(event(offset as i64, *asset));
-        }
+        let (mut wire, mut finished) = (Vec::new(), HashSet::new());
+        events.iter().for_each(|event| window.push(event.clone()));
         // After the faults everything works: the end must come.
         let calm = std::iter::repeat((Fault::None, 0));
         for (turn, (fault, pick)) in faults.into_iter().chain(calm).enumerate() {
@@ -162,42 +225,42 @@ proptest! {
                     if is_question { window.unknown(event.offset) } else { window.refused(event.offset) }
                     continue;
                 }
-                Fault::Break { handled } => {
+                Fault::Break { handled } | Fault::Restart { handled } => {
                     for (is_question, event) in wire.drain(..).take(handled) {
-                        if !is_question { stream.publish(&event); }
+                        if !is_question { stream.publish(event); }
                     }
                     window.connection_lost();
+                    if matches!(fault, Fault::Restart { .. }) {
+                        window = self::window(3);
+                        events.iter().skip_while(|event| finished.contains(&event.offset)).for_each(|event| window.push(event.clone()));
+                    }
                     continue;
                 }
                 Fault::None | Fault::LoseAnswer => {}
             }
-            let answered = matches!(fault, Fault::None);
-            if is_question {
-                let there = stream.0.get(&*event.asset).and_then(|held| held.last()).is_some_and(|last| *last >= event.offset);
-                match (answered, there) {
-                    (true, true) => finished.extend(window.finished(event.offset)),
-                    (true, false) => window.absent(event.offset),
-                    (false, _) => {}
+            let is_answered = matches!(fault, Fault::None);
+            let offset = event.offset;
+            if !is_question {
+                stream.publish(event);
+                if is_answered { finished.extend(window.finished(offset).map(|event| event.offset)); }
+            } else if is_answered && let Some(waiting) = window.get_mut(offset) {
+                match stream.last(&event) {
+                    Some(last) if last.proves(&event) => finished.extend(window.finished(offset).map(|event| event.offset)),
+                    last => {
+                        waiting.newest = last.and_then(|last| last.newest_behind(&event));
+                        window.absent(offset);
+                    }
                 }
-            } else {
-                stream.publish(&event);
-                if answered { finished.extend(window.finished(event.offset)); }
             }
         }
-        prop_assert_eq!(finished.len(), assets.len());
+        prop_assert_eq!(finished.len(), events.len());
         for (asset, held) in &stream.0 {
-            let expected: Vec<i64> =
-                assets.iter().enumerate().filter(|(_, a)| format!("ASSET-{a}") == **asset).map(|(offset, _)| offset as i64).collect();
-            prop_assert_eq!(held, &expected, "{}", asset);
-        }
-    }
-}
-
-impl Stream {
-    fn publish(&mut self, event: &Event) {
-        let held = self.0.entry(event.asset.to_string()).or_default();
-        if !held.contains(&event.offset) {
-            held.push(event.offset);
+            let mut seen = HashSet::new();
+            let (first, again): (Vec<&Event>, Vec<&Event>) = held.iter().partition(|event| seen.insert(event.offset));
+            let first: Vec<i64> = first.into_iter().map(|event| event.offset).collect();
+            let expected: Vec<i64> = events.iter().filter(|event| event.asset == *asset).map(|event| event.offset).collect();
+            prop_assert_eq!(first, expected, "{}", asset);
+            prop_assert!(again.iter().all(|event| event.is_resent), "{asset}: {again:?} came twice");
         }
     }
 }

@@ -356,6 +356,48 @@ async fn repeats_in_kafka_and_after_a_restart_are_dropped_even_when_the_stream_f
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_edge_wrote_late_is_served_once_and_hides_nothing() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("late"));
+    make_topic(&kafka, &topic, 1).await;
+    let edge = Edge::new(&kafka, &topic);
+    let mut short = route();
+    short.stream.duplicate_window = Duration::from_millis(100);
+    let run = async |group: &str, records: u64| {
+        let mut config = config(&kafka, &topic, short.clone(), &[("C1", &nats)]);
+        config.forward.group = format!("{group}-{topic}");
+        let forwarder = Forwarder::start(config).expect("a good config");
+        let handle = forwarder.handle();
+        wait_until("all are done", async || handle.status(), |s| s.forwarded + s.duplicates == records && s.lag == 0).await;
+        assert!(forwarder.stop(GRACE).await);
+        nats.forget_ids(STREAM).await;
+    };
+    let served = async || -> Vec<String> {
+        let number =
+            |m: &async_nats::Message| m.headers.as_ref().and_then(|h| h.get("of-asset-seq")).expect("an event").as_str().to_owned();
+        nats.stream(STREAM).await.iter().map(number).collect()
+    };
+    let expected = |numbers: &[u64]| -> Vec<String> { numbers.iter().map(|n| format!("1769528223000:{n}")).collect() };
+    for n in [1, 3] {
+        edge.write_as("PRESS-1", "temp", n, n);
+    }
+    edge.flush();
+    run("one", 2).await;
+    // The first that a new forwarder sees of its asset.
+    edge.write_resent("PRESS-1", "temp", 2, 2);
+    edge.flush();
+    run("one", 1).await;
+    assert_eq!(served().await, expected(&[1, 3, 2]));
+    // Read again from the beginning, when the last message is the late one.
+    run("two", 3).await;
+    assert_eq!(served().await, expected(&[1, 3, 2]));
+    edge.write_as("PRESS-1", "temp", 4, 4);
+    edge.flush();
+    run("two", 1).await;
+    assert_eq!(served().await, expected(&[1, 3, 2, 4]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_missing_is_waited_for_and_said() {
     let Some((kafka, program)) = servers() else { return };
     let (nats, topic) = (Nats::start(&program), unique("missing"));
