@@ -1,7 +1,6 @@
 //! `ofa_edges`: the edge announces itself, and sees who else uses its id.
 //!
-//! A thread of its own: what happens here never holds up the mirror. It also asks for the asset topic's ends now and then, so that a later
-//! reading back has less to read.
+//! A thread of its own: what happens here never holds up the mirror. At the same pace it asks for the asset topic's ends ([`crate::ends`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,12 +16,14 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use crate::class::Class;
 use crate::client::{self, Quiet, drop_aside};
+use crate::ends::Ends;
 use crate::scout::{Failure, Scout};
-use crate::status::{Shared, State};
+use crate::shared::Shared;
+use crate::status::State;
 use crate::{Config, CreateTopics, admin};
 
 /// How often the thread looks around.
@@ -106,15 +107,15 @@ pub(crate) struct Announcer {
     has_complained: bool,
     has_topic: bool,
     is_watching: bool,
-    /// Partitions of the asset topic when they were last counted; 0: never.
-    partitions: usize,
+    ends: Ends,
 }
 
 impl Announcer {
     pub(crate) fn new(config: Arc<Config>, log: Log, shared: Arc<Shared>) -> Self {
         let instance = instance();
         let started = Timestamp::now().millis();
-        Self { config, log, shared, instance, started, has_complained: false, has_topic: false, is_watching: false, partitions: 0 }
+        let ends = Ends::default();
+        Self { config, log, shared, instance, started, has_complained: false, has_topic: false, is_watching: false, ends }
     }
 
     /// Runs until told to stop, or until a younger process shows up.
@@ -136,7 +137,7 @@ impl Announcer {
                     Ok(()) => self.has_complained = false,
                     Err(failure) => self.complain(&failure),
                 }
-                self.ask_for_ends(&scout);
+                self.ends.ask(&self.config.assets_topic, &scout, &self.shared);
             }
             if self.is_watching {
                 self.watch(&scout);
@@ -256,28 +257,6 @@ impl Announcer {
             if other.instance != own.instance {
                 info!(host = other.host, "an older process with our edge id still announces itself; it will give way");
             }
-        }
-    }
-
-    fn ask_for_ends(&mut self, scout: &Scout) {
-        // The order matters: what is handed over after this number was read lands at or beyond the ends.
-        let handed_over = self.shared.handed_over();
-        let topic = &self.config.assets_topic;
-        if handed_over == 0 {
-            return;
-        }
-        match scout.partitions(topic).and_then(|partitions| scout.ends(topic, &partitions)) {
-            Ok(ends) => {
-                let before = std::mem::replace(&mut self.partitions, ends.len());
-                if before != 0 && ends.len() > before {
-                    let now = ends.len();
-                    let text = format!("the topic {topic} has grown from {before} to {now} partitions: assets change their partition");
-                    warn!("{text}; the order of an asset's events across the two is not defined");
-                    self.shared.failed(text);
-                }
-                self.shared.put_ends((handed_over, ends));
-            }
-            Err(failure) => debug!("the asset topic's ends: {}", failure.text),
         }
     }
 

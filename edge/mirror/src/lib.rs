@@ -37,6 +37,7 @@ mod client;
 mod config;
 mod doubt;
 mod edges;
+mod ends;
 mod error;
 mod flow;
 mod note;
@@ -46,6 +47,7 @@ mod readback;
 mod reading;
 mod refused;
 mod scout;
+mod shared;
 mod status;
 mod window;
 mod worker;
@@ -61,7 +63,7 @@ pub use error::Error;
 pub use status::{Clock, Facts, State, Status};
 
 use edges::Announcer;
-use status::Shared;
+use shared::Shared;
 use worker::Worker;
 
 /// A running mirror. Dropping it ends it as a kill would: nothing is kept, and the next one settles the doubt.

@@ -1,15 +1,7 @@
 //! What the mirror tells about itself.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-use asset_stream::Timestamp;
-use tracing::{info, warn};
-
-/// An outage this long is worth a warning; and another one after each such step times twelve.
-const LONG: Duration = Duration::from_secs(300);
+use std::time::Duration;
 
 /// What the mirror is doing, in a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +43,7 @@ impl State {
         }
     }
 
-    fn is_trouble(self) -> bool {
+    pub(crate) fn is_trouble(self) -> bool {
         matches!(self, Self::Unreachable | Self::NoTopic | Self::Denied | Self::Refused | Self::Superseded)
     }
 }
@@ -138,151 +130,4 @@ pub struct Facts {
     pub host: String,
     /// The daemon's version.
     pub version: String,
-}
-
-#[derive(Debug, Default)]
-struct Changing {
-    status: Status,
-    since: Option<Instant>,
-    warned_at: Duration,
-    has_said: String,
-}
-
-#[derive(Debug, Default)]
-struct Stopping {
-    deadline: Option<Instant>,
-    is_abandoned: bool,
-}
-
-/// Log ends, and the last sequence that had been handed over before they were asked for.
-pub(crate) type Ends = (u64, Vec<(i32, i64)>);
-
-/// What the mirror's threads and its handle share.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    turns: AtomicU64,
-    handed_over: AtomicU64,
-    superseded: AtomicBool,
-    changing: Mutex<Changing>,
-    stopping: Mutex<Stopping>,
-    facts: Mutex<Facts>,
-    ends: Mutex<Option<Ends>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while holding one of these locks; if it did, the fields are still whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    pub(crate) fn turn(&self) {
-        self.turns.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn status(&self) -> Status {
-        lock(&self.changing).status.clone()
-    }
-
-    /// Changes figures, not the state.
-    pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
-        change(&mut lock(&self.changing).status);
-    }
-
-    /// Enters a state, and says so in the log: once for a change, again when trouble lasts.
-    pub(crate) fn enter(&self, state: State, sentence: impl Into<String>) {
-        let sentence = sentence.into();
-        // Giving way is for good; the other thread may not have noticed yet.
-        if self.is_superseded() && state != State::Superseded {
-            return;
-        }
-        let mut changing = lock(&self.changing);
-        let before = changing.status.state;
-        let lasted = changing.since.map(|since| since.elapsed()).unwrap_or_default();
-        if before != state || changing.since.is_none() {
-            if state.is_trouble() {
-                info!(state = state.as_str(), "{sentence}");
-            } else if before.is_trouble() {
-                info!(state = state.as_str(), after = ?lasted, "{sentence}");
-            } else {
-                tracing::debug!(state = state.as_str(), "{sentence}");
-            }
-            // Trouble of another kind is still the same outage, and so is the reading back that follows it.
-            if !(before.is_trouble() && (state.is_trouble() || state == State::ReadingBack)) {
-                (changing.since, changing.warned_at) = (Some(Instant::now()), Duration::ZERO);
-            }
-            changing.has_said.clone_from(&sentence);
-        } else if state.is_trouble() && lasted > LONG && (changing.warned_at.is_zero() || lasted > changing.warned_at * 12) {
-            warn!(state = state.as_str(), lasts = ?lasted, "{sentence}");
-            changing.warned_at = lasted;
-        } else if state.is_trouble() && changing.has_said != sentence {
-            tracing::debug!(state = state.as_str(), "{sentence}");
-            changing.has_said.clone_from(&sentence);
-        }
-        changing.status.state = state;
-        changing.status.sentence = sentence;
-    }
-
-    pub(crate) fn failed(&self, text: impl Into<String>) {
-        lock(&self.changing).status.last_error = Some((text.into(), Timestamp::now().millis()));
-    }
-
-    pub(crate) fn set_handed_over(&self, sequence: u64) {
-        self.handed_over.store(sequence, Ordering::Release);
-    }
-
-    pub(crate) fn handed_over(&self) -> u64 {
-        self.handed_over.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set_superseded(&self) {
-        self.superseded.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_superseded(&self) -> bool {
-        self.superseded.load(Ordering::Acquire)
-    }
-
-    /// Asks all threads to end; the cursor is kept, and reports are waited for until `deadline`.
-    pub(crate) fn stop(&self, deadline: Instant) {
-        lock(&self.stopping).deadline = Some(deadline);
-    }
-
-    /// Asks all threads to end as if the process had been killed: nothing is kept.
-    pub(crate) fn abandon(&self) {
-        let mut stopping = lock(&self.stopping);
-        stopping.is_abandoned = true;
-        stopping.deadline = stopping.deadline.or(Some(Instant::now()));
-    }
-
-    pub(crate) fn stop_deadline(&self) -> Option<Instant> {
-        lock(&self.stopping).deadline
-    }
-
-    pub(crate) fn is_stopping(&self) -> bool {
-        lock(&self.stopping).deadline.is_some()
-    }
-
-    pub(crate) fn is_abandoned(&self) -> bool {
-        lock(&self.stopping).is_abandoned
-    }
-
-    pub(crate) fn set_facts(&self, facts: Facts) {
-        *lock(&self.facts) = facts;
-    }
-
-    pub(crate) fn facts(&self) -> Facts {
-        lock(&self.facts).clone()
-    }
-
-    pub(crate) fn put_ends(&self, ends: Ends) {
-        *lock(&self.ends) = Some(ends);
-    }
-
-    pub(crate) fn take_ends(&self) -> Option<Ends> {
-        lock(&self.ends).take()
-    }
 }

@@ -14,7 +14,8 @@ use crate::client::drop_aside;
 use crate::note::{CURSOR, Note, Place};
 use crate::reading::Ours;
 use crate::scout::{Failure, Scout};
-use crate::status::{Shared, State};
+use crate::shared::Shared;
+use crate::status::State;
 use crate::window::Window;
 use crate::{Config, CreateTopics, admin};
 
