@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use edge_buffer::{Entry, Log, Read};
+use edge_buffer::{Cursor, Entry, Log, Read};
 use edge_mirror::{Config, CreateTopics, Mirror};
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -120,7 +120,7 @@ fn drain(kafka: &str, topic: &str, log: &Log, options: &Options) -> f64 {
     config.edges_topic = format!("{topic}-edges");
     config.create_topics = CreateTopics::Never;
     config.max_in_flight = options.in_flight;
-    log.keep_cursor("mirror", edge_buffer::Cursor { sequence: 0, note: clean_note(topic) }).expect("kept");
+    log.keep_cursor(Cursor::MIRROR, Cursor { sequence: 0, note: clean_note(topic) }).expect("kept");
     let mirror = Mirror::start(config, log.clone()).expect("starts");
     let wait = |what: &str, is_done: &dyn Fn() -> bool| {
         let deadline = Instant::now() + Duration::from_secs(300);

@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The cursor's name in the log; it drives the log's retention.
-pub(crate) const CURSOR: &str = "mirror";
-
 const VERSION: u32 = 1;
 
 /// The cursor's note, as JSON: read by people too, when something went wrong.

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::class::Class;
 use crate::client::drop_aside;
-use crate::note::{CURSOR, Note, Place};
+use crate::note::{Note, Place};
 use crate::reading::Ours;
 use crate::scout::{Failure, Scout};
 use crate::shared::Shared;
@@ -77,7 +77,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(config: Arc<Config>, log: Log, shared: Arc<Shared>) -> Self {
         let now = Instant::now();
-        let cursor = log.cursor(CURSOR);
+        let cursor = log.cursor(Cursor::MIRROR);
         let sequence = cursor.as_ref().map_or(0, |cursor| cursor.sequence);
         let note = cursor.as_ref().and_then(|cursor| Note::decode(&cursor.note));
         let durable = log.durable();
@@ -228,7 +228,7 @@ impl Worker {
         let sequence = self.window.acknowledged();
         let cursor = Cursor { sequence, note: encoded };
         self.kept = (sequence, Instant::now());
-        self.log.keep_cursor(CURSOR, cursor).map_err(|e| {
+        self.log.keep_cursor(Cursor::MIRROR, cursor).map_err(|e| {
             let text = format!("the cursor cannot be kept in the log: {}", chain(&e));
             Failure::new(Class::Transient, text)
         })

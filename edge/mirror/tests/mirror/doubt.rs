@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use edge_buffer::Cursor;
 use edge_mirror::{Mirror, State};
 
 use crate::proxy::Proxy;
@@ -34,7 +35,7 @@ fn a_process_killed_between_sending_and_its_reports_leaves_each_event_once() {
     append(&bench.log, 1_000, 20);
     let first = Mirror::start(config(&proxy.address, &topic), bench.log.clone()).expect("starts");
     wait_mirrored(&first, &bench.log);
-    wait_until("the cursor is kept", &first, || bench.log.cursor("mirror").is_some_and(|c| c.sequence >= 900));
+    wait_until("the cursor is kept", &first, || bench.log.cursor(Cursor::MIRROR).is_some_and(|c| c.sequence >= 900));
 
     proxy.hold_answers();
     append(&bench.log, 5_000, 20);
@@ -126,7 +127,7 @@ fn without_a_cursor_the_topic_is_searched_by_time() {
     let first = Mirror::start(config(&kafka, &topic), bench.log.clone()).expect("starts");
     wait_mirrored(&first, &bench.log);
     first.stop(Duration::from_secs(5));
-    bench.log.keep_cursor("mirror", edge_buffer::Cursor { sequence: 10, note: b"unreadable".to_vec() }).expect("kept");
+    bench.log.keep_cursor(Cursor::MIRROR, Cursor { sequence: 10, note: b"unreadable".to_vec() }).expect("kept");
     append(&bench.log, 200, 20);
     let second = Mirror::start(config(&kafka, &topic), bench.log.clone()).expect("starts");
     wait_mirrored(&second, &bench.log);
