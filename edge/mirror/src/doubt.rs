@@ -158,7 +158,7 @@ impl Worker {
             if !left.is_zero() {
                 let text = format!("waiting {:.0} s for what an earlier producer may still have under way", left.as_secs_f64().ceil());
                 self.shared.enter(State::ReadingBack, text);
-                self.wait_turning(left);
+                self.wait(left);
             }
             ends = scout.ends(&self.config.assets_topic, &ground.partitions)?;
             let Some(again) = self.read(scout, &mut places, &ends, &mut budget, &mut standing)? else { return Ok(None) };
@@ -264,16 +264,5 @@ impl Worker {
             status.doubts += 1;
             status.repeats += standing.repeats() + standing.strangers();
         });
-    }
-
-    fn wait_turning(&self, time: Duration) {
-        let deadline = Instant::now() + time;
-        while self.turn() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            std::thread::sleep(left.min(Duration::from_millis(50)));
-        }
     }
 }

@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const LONG_PAUSE: Duration = Duration::from_secs(5);
 /// The pause after a refusal that somebody has to lift.
 const DENIED_PAUSE: Duration = Duration::from_secs(30);
+/// Waiting is interrupted this often, to see whether it is time to end.
+const NAP: Duration = Duration::from_millis(50);
 /// What Kafka allows in a batch where nobody says otherwise.
 const DEFAULT_MAX_MESSAGE: usize = 1_048_588;
 /// Under backlog, batches are this large before compression.
@@ -109,11 +111,7 @@ impl Worker {
 
     /// Runs until it is told to stop.
     pub(crate) fn run(mut self) {
-        while !self.shared.is_stopping() {
-            if self.shared.is_superseded() {
-                self.wait(Duration::from_millis(250));
-                continue;
-            }
+        while self.turn() {
             if let Err(failure) = self.session() {
                 self.say(&failure);
                 if failure.class != Class::Record {
@@ -126,9 +124,12 @@ impl Worker {
         if let Some(scout) = self.scout.take() {
             drop_aside(scout, Duration::ZERO);
         }
-        if !self.shared.is_superseded() {
-            self.shared.enter(State::Stopped, "stopped");
+        // Giving way is for good: only being stopped ends it.
+        while !self.shared.is_stopping() {
+            self.shared.turn();
+            std::thread::sleep(NAP);
         }
+        self.shared.enter(State::Stopped, "stopped");
     }
 
     /// From finding Kafka to the end of a producer's life. `Ok`: told to stop, or superseded.
@@ -259,16 +260,15 @@ impl Worker {
         !self.shared.is_stopping() && !self.shared.is_superseded()
     }
 
-    /// Waits, turning; ends early when told to.
+    /// Waits, turning; ends early when it is time to end.
     pub(crate) fn wait(&self, time: Duration) {
         let deadline = Instant::now() + time;
-        loop {
-            self.shared.turn();
+        while self.turn() {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.shared.is_stopping() {
+            if left.is_zero() {
                 return;
             }
-            std::thread::sleep(left.min(Duration::from_millis(100)));
+            std::thread::sleep(left.min(NAP));
         }
     }
 
