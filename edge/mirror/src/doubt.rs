@@ -65,8 +65,6 @@ impl Worker {
         self.shared.failed(&text);
         self.shared.update(|status| status.changes += 1);
 
-        // Ends of the topic as it was say nothing about the topic as it is.
-        (self.mark, _) = (None, self.shared.take_ends());
         match &change {
             Change::OtherCluster { .. } | Change::OtherTopic { .. } => self.note = None,
             Change::Partitions(changed) => {

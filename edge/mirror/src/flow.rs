@@ -64,6 +64,7 @@ impl Worker {
     pub(crate) fn flow(&mut self, standing: Standing, ground: &Ground) -> Result<(), Failure> {
         let batch_bytes = self.batch_bytes.min(ground.max_message.saturating_sub(1024).max(1024));
         let producer = self.start_producer(batch_bytes)?;
+        self.shared.begin_life();
         let now = Instant::now();
         let mut flow = Flow {
             producer,
@@ -177,14 +178,6 @@ impl Worker {
             status.mirrored += count;
             (status.acknowledged, status.outstanding, status.backlog) = (acknowledged, outstanding, backlog);
         });
-        if self.mark.as_ref().is_some_and(|(through, _)| *through <= self.window.acknowledged())
-            && let Some((_, ends)) = self.mark.take()
-        {
-            note.advance_to(&ends);
-        }
-        if self.mark.is_none() {
-            self.mark = self.shared.take_ends();
-        }
         match backwards {
             None => Ok(()),
             Some((partition, offset)) => {
@@ -277,7 +270,6 @@ impl Worker {
         }
         if sent + taken > 0 {
             flow.pace.took(sent);
-            self.shared.set_handed_over(self.window.through());
             self.leave_doubt_behind(flow);
             if flow.alone.is_none() && filled == Filled::Held {
                 filled = Filled::Some;
@@ -322,6 +314,7 @@ impl Worker {
         if !flow.meter.step(flow.mirrored, durable, now) {
             return Ok(());
         }
+        self.take_over_ends();
         self.measure();
         let backlog = durable.saturating_sub(self.window.acknowledged());
         self.shared.update(|status| {

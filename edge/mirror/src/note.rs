@@ -58,7 +58,7 @@ impl Note {
         true
     }
 
-    /// Notes log ends that were asked for when everything up to the cursor had been handed over.
+    /// Notes log ends before which nothing beyond the cursor can stand.
     pub(crate) fn advance_to(&mut self, ends: &[(i32, i64)]) {
         for &(partition, end) in ends {
             let place = self.partitions.entry(partition).or_default();

@@ -26,19 +26,23 @@ struct Stopping {
     is_abandoned: bool,
 }
 
-/// Log ends, and the last sequence that had been handed over before they were asked for.
-pub(crate) type Ends = (u64, Vec<(i32, i64)>);
+/// Log ends on their way to the mirror's own thread.
+#[derive(Debug, Default)]
+struct Mailbox {
+    /// Counts the lives of producers; those before the first one began have number 0.
+    life: u64,
+    ends: Option<Vec<(i32, i64)>>,
+}
 
 /// What the mirror's threads and its handle share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     turns: AtomicU64,
-    handed_over: AtomicU64,
     superseded: AtomicBool,
     changing: Mutex<Changing>,
     stopping: Mutex<Stopping>,
     facts: Mutex<Facts>,
-    ends: Mutex<Option<Ends>>,
+    ends: Mutex<Mailbox>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,14 +106,6 @@ impl Shared {
         lock(&self.changing).status.last_error = Some((text.into(), Timestamp::now().millis()));
     }
 
-    pub(crate) fn set_handed_over(&self, sequence: u64) {
-        self.handed_over.store(sequence, Ordering::Release);
-    }
-
-    pub(crate) fn handed_over(&self) -> u64 {
-        self.handed_over.load(Ordering::Acquire)
-    }
-
     pub(crate) fn set_superseded(&self) {
         self.superseded.store(true, Ordering::Release);
     }
@@ -150,11 +146,25 @@ impl Shared {
         lock(&self.facts).clone()
     }
 
-    pub(crate) fn put_ends(&self, ends: Ends) {
-        *lock(&self.ends) = Some(ends);
+    /// Another producer begins to live: ends that were asked for before may be those of a topic that is gone.
+    pub(crate) fn begin_life(&self) {
+        let mut mailbox = lock(&self.ends);
+        *mailbox = Mailbox { life: mailbox.life + 1, ends: None };
     }
 
-    pub(crate) fn take_ends(&self) -> Option<Ends> {
-        lock(&self.ends).take()
+    /// To be read before ends are asked for.
+    pub(crate) fn life(&self) -> u64 {
+        lock(&self.ends).life
+    }
+
+    pub(crate) fn put_ends(&self, asked_in: u64, ends: Vec<(i32, i64)>) {
+        let mut mailbox = lock(&self.ends);
+        if mailbox.life == asked_in {
+            mailbox.ends = Some(ends);
+        }
+    }
+
+    pub(crate) fn take_ends(&self) -> Option<Vec<(i32, i64)>> {
+        lock(&self.ends).ends.take()
     }
 }

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::class::Class;
 use crate::client::drop_aside;
+use crate::ends::Mark;
 use crate::note::{Note, Place};
 use crate::reading::Ours;
 use crate::scout::{Failure, Scout};
@@ -60,8 +61,7 @@ pub(crate) struct Worker {
     pub(crate) window: Window,
     pub(crate) note: Option<Note>,
     pub(crate) doubt: Doubt,
-    /// Log ends to be taken over as places once everything up to the sequence is acknowledged.
-    pub(crate) mark: Option<(u64, Vec<(i32, i64)>)>,
+    pub(crate) mark: Option<Mark>,
     /// What Kafka took after the log had dropped it, and the log does not know yet.
     pub(crate) arrivals: Arrivals,
     /// Events that were in a batch that Kafka refused: each is sent alone, to find the culprit.

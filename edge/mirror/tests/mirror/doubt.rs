@@ -62,6 +62,8 @@ fn many_kills_under_load_with_a_breaking_link_leave_each_event_once() {
     let proxy = Proxy::before(&kafka);
     let mut settings = config(&proxy.address, &topic);
     settings.request_timeout = Duration::from_millis(500);
+    // The topic's ends are asked for at the same pace, while events are on their way.
+    settings.announce_every = Duration::from_millis(20);
     for round in 0..6 {
         append(&bench.log, 3_000, 30);
         let mirror = Mirror::start(settings.clone(), bench.log.clone()).expect("starts");

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use edge_buffer::Cursor;
 use edge_mirror::{Announcement, Clock, Facts, Mirror, State};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -45,6 +46,29 @@ fn an_edge_announces_itself_and_the_older_of_two_gives_way() {
     if bench.log.epoch() != twin.log.epoch() {
         judge(&records, &twin.log, &[]);
     }
+}
+
+#[test]
+fn an_idle_edge_keeps_up_with_what_others_write_so_that_a_crash_leaves_little_to_read_back() {
+    let Some(kafka) = kafka() else { return };
+    let (bench, other, topic) = (open_log(), open_log(), fresh("idle"));
+    append(&bench.log, 10, 5);
+    let mut settings = config(&kafka, &topic);
+    settings.announce_every = Duration::from_millis(100);
+    let idle = Mirror::start(settings.clone(), bench.log.clone()).expect("starts");
+    wait_mirrored(&idle, &bench.log);
+    append(&other.log, 5_000, 50);
+    settings.edge_id = "EDGE-OTHER".into();
+    let busy = Mirror::start(settings, other.log.clone()).expect("starts");
+    wait_mirrored(&busy, &other.log);
+    let kept = || -> i64 {
+        let note = bench.log.cursor(Cursor::MIRROR).expect("a cursor").note;
+        let note: serde_json::Value = serde_json::from_slice(&note).expect("JSON");
+        note["partitions"].as_object().expect("an object").values().map(|place| place["from"].as_i64().expect("an offset")).sum()
+    };
+    wait_until("reading back would begin behind what the other wrote", &idle, || kept() == 5_010);
+    idle.stop(Duration::from_secs(2));
+    busy.stop(Duration::from_secs(2));
 }
 
 fn wait_for_announcement(kafka: &str, topic: &str, wanted: impl Fn(&Announcement) -> bool) -> Announcement {
