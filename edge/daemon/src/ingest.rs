@@ -14,9 +14,6 @@ use gateway::{Batch, Outcome, SampleReceiver};
 use service::error::chain;
 use tracing::{error, warn};
 
-/// Kafka refuses records that are more than an hour ahead of its clock (`message.timestamp.after.max.ms`); half of that leaves room for
-/// the difference between the edge's clock and the broker's.
-const MAX_AHEAD_MS: i64 = 30 * 60 * 1000;
 /// How often the loop turns when devices are silent.
 const TURN: Duration = Duration::from_secs(1);
 /// How often refusals are noted: one small sync each, and what a crash of the edge may leave to the devices.
@@ -177,29 +174,5 @@ fn fitting(sample: &Sample, largest: usize) -> Entry {
 pub(crate) fn entry(sample: &Sample) -> Entry {
     let mut value = Vec::with_capacity(256);
     sample.encode(&mut value);
-    Entry { key: sample.item.asset.clone(), timestamp: record_time(sample.timestamp, sample.ingested), value }
-}
-
-/// The record's time: the device's, unless its clock is so wrong that a broker refuses it or reads it as "none".
-fn record_time(device: Timestamp, ingested: Timestamp) -> i64 {
-    let (device, ingested) = (device.millis(), ingested.millis());
-    if device > 0 && device <= ingested.saturating_add(MAX_AHEAD_MS) { device } else { ingested }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::record_time;
-    use asset_stream::Timestamp;
-
-    #[test]
-    fn a_device_clock_in_the_past_is_kept_and_one_far_ahead_is_clamped() {
-        let time = Timestamp::from_millis;
-        let now = 1_769_528_223_871;
-        assert_eq!(record_time(time(1_000), time(now)), 1_000, "1970 is in the past, brokers take it");
-        assert_eq!(record_time(time(now + 60_000), time(now)), now + 60_000, "a minute ahead is ordinary");
-        assert_eq!(record_time(time(now + 7_200_000), time(now)), now, "two hours ahead would be refused");
-        for broken in [0, -1] {
-            assert_eq!(record_time(time(broken), time(now)), now, "Kafka has no such time: {broken}");
-        }
-    }
+    Entry { key: sample.item.asset.clone(), timestamp: sample.record_time(), value }
 }

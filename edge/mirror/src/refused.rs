@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use asset_stream::{Event, Gap, GapReason, Timestamp};
+use asset_stream::{Event, Gap, GapReason, Sample, Timestamp};
 use edge_buffer::Stored;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tracing::{error, info};
@@ -97,7 +97,10 @@ impl Worker {
             to: at,
             detail: format!("Kafka refused a record of {size} bytes: {code}"),
         };
-        if self.append(&gap.to_sample(Timestamp::now())) {
+        // The event may have been refused for its time, so that must not be the gap's own, too.
+        let now = Timestamp::now();
+        let sample = Sample { timestamp: now, ..gap.to_sample(now) };
+        if self.append(&sample) {
             return Ok(());
         }
         Err(Failure::new(Class::Transient, "the log does not take the gap event for a refused record; nothing is given up before it does"))

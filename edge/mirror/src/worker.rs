@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use asset_stream::Timestamp;
 use edge_buffer::{Arrivals, Cursor, Log};
 use service::error::chain;
 use tracing::{error, info, warn};
@@ -309,8 +308,7 @@ impl Worker {
     pub(crate) fn append(&self, sample: &asset_stream::Sample) -> bool {
         let mut value = Vec::with_capacity(512);
         sample.encode(&mut value);
-        let timestamp = sample.timestamp.min(Timestamp::now()).millis();
-        let entry = edge_buffer::Entry { key: sample.item.asset.clone(), timestamp, value };
+        let entry = edge_buffer::Entry { key: sample.item.asset.clone(), timestamp: sample.record_time(), value };
         match self.log.append_durable(vec![entry]) {
             Ok(edge_buffer::Appended::Durable { .. }) => true,
             Ok(edge_buffer::Appended::Refused { reason, .. }) => {

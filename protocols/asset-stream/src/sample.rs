@@ -10,6 +10,10 @@ use crate::{Timestamp, Value};
 /// Attributes that [`Sample::encode`] writes itself.
 const OWN_ATTRIBUTES: [&str; 4] = ["timestamp", "ingestion_timestamp", "quality", "status"];
 
+/// Kafka refuses records that are more than an hour ahead of its clock (`message.timestamp.after.max.ms`); half of that leaves room for
+/// the difference between the edge's clock and the broker's.
+const MAX_AHEAD_MS: i64 = 30 * 60 * 1000;
+
 /// The record's `TYPE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -114,6 +118,12 @@ impl Sample {
         size_of::<Self>() + self.value.size_hint() + attributes
     }
 
+    /// The record's time, Unix milliseconds: the device's, unless its clock is so wrong that a broker refuses it or reads it as "none".
+    pub fn record_time(&self) -> i64 {
+        let (device, ingested) = (self.timestamp.millis(), self.ingested.millis());
+        if device > 0 && device <= ingested.saturating_add(MAX_AHEAD_MS) { device } else { ingested.max(1) }
+    }
+
     /// Appends the record's value: the JSON object as Kafka gets it. About 200 bytes for a number.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"ID\":");
@@ -151,4 +161,26 @@ fn write_status(quality: &str, status: &str, out: &mut Vec<u8>) {
     write_string(quality, out);
     out.extend_from_slice(b",\"status\":");
     write_string(status, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DataItem, Kind, Sample};
+    use crate::Timestamp;
+
+    #[test]
+    fn a_device_clock_in_the_past_is_kept_and_one_far_ahead_is_clamped() {
+        let now = 1_769_528_223_871;
+        let record_time = |device, ingested| {
+            let item = DataItem::new("PRESS-1", "temp", "Temperature", Kind::Samples);
+            Sample::good(item.into(), 1.0, Timestamp::from_millis(device), Timestamp::from_millis(ingested)).record_time()
+        };
+        assert_eq!(record_time(1_000, now), 1_000, "1970 is in the past, brokers take it");
+        assert_eq!(record_time(now + 60_000, now), now + 60_000, "a minute ahead is ordinary");
+        assert_eq!(record_time(now + 7_200_000, now), now, "two hours ahead would be refused");
+        for broken in [0, -1] {
+            assert_eq!(record_time(broken, now), now, "Kafka has no such time: {broken}");
+            assert_eq!(record_time(broken, broken), 1, "not even if the edge's own clock says so: {broken}");
+        }
+    }
 }

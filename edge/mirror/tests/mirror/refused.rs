@@ -94,6 +94,22 @@ fn one_bad_record_in_a_batch_is_found_and_its_neighbours_arrive_in_order() {
 }
 
 #[test]
+fn a_record_too_old_for_the_topic_is_told_by_a_gap_of_today() {
+    let Some(kafka) = kafka() else { return };
+    let (bench, topic) = (open_log(), fresh("old"));
+    create_topic(&kafka, &topic, &[("message.timestamp.before.max.ms", "3600000")]);
+    append(&bench.log, 10, 5);
+    append_entries(&bench.log, vec![entry("ASSET-001", now() - 86_400_000, 10)]);
+    append(&bench.log, 10, 5);
+    let mirror = Mirror::start(config(&kafka, &topic), bench.log.clone()).expect("starts");
+    wait_mirrored(&mirror, &bench.log);
+    mirror.stop(Duration::from_secs(5));
+    let records = read_all(&kafka, &topic);
+    judge(&records, &bench.log, &[11]);
+    assert_eq!(gaps(&records), [("ASSET-001".to_owned(), 11)]);
+}
+
+#[test]
 fn a_rate_limit_holds() {
     let Some(kafka) = kafka() else { return };
     let (bench, topic) = (open_log(), fresh("rate"));
