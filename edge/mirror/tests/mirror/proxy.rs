@@ -1,10 +1,14 @@
-//! A broker's front door that can hold its answers back. It writes itself into the broker's metadata, so that clients stay with it.
+//! A broker's front door that can hold back its answers to what is produced. It writes itself into the broker's metadata, so that clients stay with it.
 
-use std::io::{Read, Write};
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+/// Numbers of the requests of one connection that produce.
+type Produced = Mutex<HashSet<[u8; 4]>>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -41,15 +45,17 @@ impl Proxy {
                 let pair = [client.try_clone(), server.try_clone()];
                 shared.sockets.lock().expect("unpoisoned").extend(pair.into_iter().flatten());
                 let (Ok(from), Ok(to)) = (client.try_clone(), server.try_clone()) else { continue };
-                thread::spawn(move || requests(from, to));
+                let produced = Arc::new(Produced::default());
+                let noted = produced.clone();
+                thread::spawn(move || requests(from, to, &noted));
                 let (shared, real, own) = (shared.clone(), real.clone(), own.clone());
-                thread::spawn(move || answers(server, client, &shared, &real, &own));
+                thread::spawn(move || answers(server, client, &shared, &produced, &real, &own));
             }
         });
         Self { address: format!("{host}:{port}"), port, state }
     }
 
-    /// From now on requests reach the broker, and answers do not come back.
+    /// From now on what is produced reaches the broker, and no answer to it comes back.
     pub(crate) fn hold_answers(&self) {
         self.state.holds_answers.store(true, Ordering::SeqCst);
     }
@@ -87,23 +93,34 @@ fn pattern(host: &str, port: u16) -> Vec<u8> {
     [host.as_bytes(), &u32::from(port).to_be_bytes()].concat()
 }
 
-fn requests(mut from: TcpStream, mut to: TcpStream) {
-    drop(std::io::copy(&mut from, &mut to));
+/// One request or answer: its length in four bytes, then as many.
+fn frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    from.read_exact(&mut frame)?;
+    let len = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
+    frame.resize(4 + len, 0);
+    from.read_exact(&mut frame[4..])?;
+    Ok(frame)
+}
+
+/// A request begins with its kind (0: produce) and version in two bytes each, then the number that its answer begins with.
+fn requests(mut from: TcpStream, mut to: TcpStream, produced: &Produced) {
+    while let Ok(frame) = frame(&mut from) {
+        if let [_, _, _, _, 0, 0, _, _, a, b, c, d, ..] = frame[..] {
+            produced.lock().expect("unpoisoned").insert([a, b, c, d]);
+        }
+        if to.write_all(&frame).is_err() {
+            break;
+        }
+    }
     drop(to.shutdown(Shutdown::Write));
 }
 
-fn answers(mut from: TcpStream, mut to: TcpStream, state: &State, real: &[u8], own: &[u8]) {
-    loop {
-        let mut frame = vec![0; 4];
-        if from.read_exact(&mut frame).is_err() {
-            break;
-        }
-        let len = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
-        frame.resize(4 + len, 0);
-        if from.read_exact(&mut frame[4..]).is_err() {
-            break;
-        }
-        if state.holds_answers.load(Ordering::SeqCst) {
+fn answers(mut from: TcpStream, mut to: TcpStream, state: &State, produced: &Produced, real: &[u8], own: &[u8]) {
+    while let Ok(mut frame) = frame(&mut from) {
+        let is_to_produced =
+            matches!(frame[..], [_, _, _, _, a, b, c, d, ..] if produced.lock().expect("unpoisoned").remove(&[a, b, c, d]));
+        if is_to_produced && state.holds_answers.load(Ordering::SeqCst) {
             state.held.fetch_add(1, Ordering::SeqCst);
             continue;
         }
