@@ -61,30 +61,31 @@ impl Worker {
         let Some(change) = self.find_change(scout, ground)? else { return Ok(()) };
         let text = change.describe(ground, &self.config.assets_topic);
         let action = self.config.on_changed_topic;
+        // What can fail comes first: once the note has changed, nobody finds the change again.
+        let starts = match action {
+            OnChangedTopic::Continue => None,
+            OnChangedTopic::ResendRetained => Some(scout.starts(&self.config.assets_topic, &ground.partitions)?),
+        };
+        let value = serde_json::json!({ "change": change.as_str(), "action": action.as_str(), "detail": text });
+        let item = Arc::new(DataItem::new(self.config.edge_asset.as_str(), "mirror", "Mirror.TopicChanged", Kind::OpenFactory));
+        let now = Timestamp::now();
+        // Before the new ground is kept: a crash in between tells it twice, never not.
+        self.tell(&Sample::good(item, value.to_string(), now, now))?;
         warn!(action = action.as_str(), "{text}");
         self.shared.failed(&text);
         self.shared.update(|status| status.changes += 1);
 
+        let topic = self.config.assets_topic.clone();
+        let note = self.note_for(ground);
         match &change {
-            Change::OtherCluster { .. } | Change::OtherTopic { .. } => self.note = None,
-            Change::Partitions(changed) => {
-                if let Some(note) = &mut self.note {
-                    note.partitions.retain(|partition, _| !changed.contains_key(partition));
-                }
-            }
+            Change::OtherCluster { .. } | Change::OtherTopic { .. } => note.move_to(ground.cluster.clone(), topic),
+            Change::Partitions(changed) => note.partitions.retain(|partition, _| !changed.contains_key(partition)),
         }
-        if action == OnChangedTopic::ResendRetained {
-            self.rewind(scout, ground)?;
-        } else {
-            self.note_for(ground);
+        if let Some(starts) = starts {
+            note.partitions = starts.into_iter().map(|(partition, from)| (partition, Place { from, last: None })).collect();
+            self.rewind();
         }
-        // The change is told once, even if we are killed now: the note of the new ground is kept with the old doubt.
-        self.keep(self.doubt == Doubt::None)?;
-        let value = serde_json::json!({ "change": change.as_str(), "action": action.as_str(), "detail": text });
-        let item = Arc::new(DataItem::new(self.config.edge_asset.as_str(), "mirror", "Mirror.TopicChanged", Kind::OpenFactory));
-        let now = Timestamp::now();
-        self.append(&Sample::good(item, value.to_string(), now, now));
-        Ok(())
+        self.keep(self.doubt == Doubt::None)
     }
 
     fn find_change(&self, scout: &Scout, ground: &Ground) -> Result<Option<Change>, Failure> {
@@ -115,8 +116,7 @@ impl Worker {
     }
 
     /// Puts the whole retained log in doubt: whatever does not stand is sent.
-    fn rewind(&mut self, scout: &Scout, ground: &Ground) -> Result<(), Failure> {
-        let starts = scout.starts(&self.config.assets_topic, &ground.partitions)?;
+    fn rewind(&mut self) {
         let first = self.log.stats().first.max(1);
         self.window = Window::new((first - 1).min(self.window.acknowledged()));
         let quiet_at = match self.doubt {
@@ -124,9 +124,6 @@ impl Worker {
             Doubt::None | Doubt::NoCursor => Instant::now(),
         };
         self.doubt = Doubt::Since { through: self.log.durable(), quiet_at };
-        let note = self.note_for(ground);
-        note.partitions = starts.into_iter().map(|(partition, from)| (partition, Place { from, last: None })).collect();
-        Ok(())
     }
 
     /// Finds out what of the events beyond the cursor stands in Kafka. `None`: told to stop.
@@ -172,7 +169,7 @@ impl Worker {
             standing = Standing::clear(after);
             return self.begin(ground, standing, &ground.ends);
         }
-        self.tell(&standing, began.elapsed());
+        self.say_what_stands(&standing, began.elapsed());
         // Ends that were asked for after the old producer was quiet; whatever is sent from now on lands beyond them.
         self.begin(ground, standing, &ends)
     }
@@ -245,7 +242,7 @@ impl Worker {
         Ok(Some(standing))
     }
 
-    fn tell(&self, standing: &Standing, took: Duration) {
+    fn say_what_stands(&self, standing: &Standing, took: Duration) {
         let stand = standing.count();
         info!(stand, complete = standing.is_complete(), ?took, "read back what an earlier producer brought into Kafka");
         if !standing.is_complete() {

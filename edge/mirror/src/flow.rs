@@ -161,12 +161,13 @@ impl Worker {
         self.window.advance(&mut flow.passed);
         let dropped = self.log.acknowledge(self.window.acknowledged());
         let (mut count, mut backwards) = (0, None);
-        for Passed { sequence, key, key_sequence, place } in flow.passed.drain(..) {
+        for Passed { sequence, key, key_sequence, timestamp, place } in flow.passed.drain(..) {
             if sequence <= dropped {
                 self.arrivals.note(&key, key_sequence);
             }
             let Some((partition, offset)) = place else { continue };
             count += 1;
+            self.newest_taken = self.newest_taken.max(Some(timestamp));
             if !note.acknowledge(partition, offset, sequence) {
                 backwards.get_or_insert((partition, offset));
             }
@@ -247,6 +248,7 @@ impl Worker {
                 Err(NotTaken::Refused(code)) if class::of(code) == Class::Record => {
                     self.refuse(&event, code)?;
                     self.window.pass_over(event.sequence, event.timestamp);
+                    taken += 1;
                     continue;
                 }
                 Err(NotTaken::Refused(code)) => {
@@ -314,6 +316,7 @@ impl Worker {
         if !flow.meter.step(flow.mirrored, durable, now) {
             return Ok(());
         }
+        self.tell_untold();
         self.take_over_ends();
         self.measure();
         let backlog = durable.saturating_sub(self.window.acknowledged());

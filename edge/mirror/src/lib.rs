@@ -49,6 +49,7 @@ mod refused;
 mod scout;
 mod shared;
 mod status;
+mod telling;
 mod window;
 mod worker;
 

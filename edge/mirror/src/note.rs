@@ -16,6 +16,18 @@ pub(crate) struct Note {
     /// True if nothing was under way when this was kept: nothing beyond the cursor can stand in Kafka.
     pub(crate) clean: bool,
     pub(crate) partitions: BTreeMap<i32, Place>,
+    /// Events of the mirror's own that the log did not take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) untold: Vec<Untold>,
+}
+
+/// An event that waits for room in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Untold {
+    pub(crate) asset: String,
+    /// The record's time, Unix ms.
+    pub(crate) timestamp: i64,
+    pub(crate) value: String,
 }
 
 /// Where one partition stood.
@@ -30,7 +42,12 @@ pub(crate) struct Place {
 
 impl Note {
     pub(crate) fn new(cluster: String, topic: String) -> Self {
-        Self { version: VERSION, cluster, topic, clean: false, partitions: BTreeMap::new() }
+        Self { version: VERSION, cluster, topic, ..Self::default() }
+    }
+
+    /// Begins anew in another cluster or topic; what has to be told stays.
+    pub(crate) fn move_to(&mut self, cluster: String, topic: String) {
+        *self = Self { untold: std::mem::take(&mut self.untold), ..Self::new(cluster, topic) };
     }
 
     /// Reads a kept note. `None`: not ours, or of a later version; the mirror then looks by time instead of by offset.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asset_stream::{Event, Gap, GapReason, Sample, Timestamp};
-use edge_buffer::Stored;
+use edge_buffer::{Entry, Stored};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tracing::{error, info};
 
@@ -65,9 +65,6 @@ impl Worker {
 
     /// Kafka will never take this event: its loss becomes an event, durable before the mirror goes on.
     pub(crate) fn refuse(&mut self, event: &Stored, code: Code) -> Result<(), Failure> {
-        let decoded = Event::decode(&event.value).ok();
-        let is_our_gap =
-            decoded.as_ref().is_some_and(|e| e.id == "gap" && e.value.as_str().is_some_and(|v| v.contains("refused_by_kafka")));
         self.refused_in_a_row += 1;
         if self.refused_in_a_row > TOO_MANY_REFUSED && !class::is_about_size(code) {
             let text = format!(
@@ -75,16 +72,35 @@ impl Worker {
             );
             return Err(Failure::new(Class::Refusals, text));
         }
-        let size = event.value.len();
-        let asset = &event.key;
+        self.tell_refused(event, code)?;
+        let (asset, size) = (&event.key, event.value.len());
         error!(sequence = event.sequence, %asset, size, %code, "Kafka refuses an event for good: it becomes a gap");
         self.shared.update(|status| status.refused += 1);
         self.shared.failed(format!("event {} of {asset} ({size} bytes) was refused: {code}", event.sequence));
-        if is_our_gap {
+        Ok(())
+    }
+
+    fn tell_refused(&mut self, event: &Stored, code: Code) -> Result<(), Failure> {
+        let now = Timestamp::now();
+        let decoded = Event::decode(&event.value).ok();
+        let is_gap = decoded.as_ref().is_some_and(|event| event.id == "gap");
+        let is_ours = decoded.as_ref().is_some_and(|event| event.value.as_str().is_some_and(|text| text.contains("refused_by_kafka")));
+        let at = if code == Code::InvalidTimestamp {
+            // Whatever clock is wrong, a time that Kafka took before is none to refuse.
+            let at = self.newest_taken.map_or(now, |taken| now.min(Timestamp::from_millis(taken)));
+            if is_gap {
+                // What it tells must not be lost with it.
+                self.tell_entry(Entry { key: event.key.clone(), timestamp: at.millis(), value: event.value.to_vec() })?;
+            }
+            at
+        } else if is_gap && is_ours {
             // A gap about a refused gap would be refused as well, and so on.
             return Ok(());
-        }
-        let at = Timestamp::from_millis(event.timestamp);
+        } else {
+            now
+        };
+        let size = event.value.len();
+        let observed = Timestamp::from_millis(event.timestamp);
         let gap = Gap {
             asset: event.key.clone(),
             item: decoded.map(|event| Arc::from(event.id)),
@@ -93,16 +109,10 @@ impl Worker {
             sequences: Some((event.sequence, event.sequence)),
             asset_sequences: Some((event.key_sequence, event.key_sequence)),
             epoch: None,
-            from: at,
-            to: at,
+            from: observed,
+            to: observed,
             detail: format!("Kafka refused a record of {size} bytes: {code}"),
         };
-        // The event may have been refused for its time, so that must not be the gap's own, too.
-        let now = Timestamp::now();
-        let sample = Sample { timestamp: now, ..gap.to_sample(now) };
-        if self.append(&sample) {
-            return Ok(());
-        }
-        Err(Failure::new(Class::Transient, "the log does not take the gap event for a refused record; nothing is given up before it does"))
+        self.tell(&Sample { timestamp: at, ..gap.to_sample(now) })
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Passed {
     pub(crate) sequence: u64,
     pub(crate) key: Arc<str>,
     pub(crate) key_sequence: u64,
+    /// The record's time, Unix ms.
+    pub(crate) timestamp: i64,
     /// Partition and offset, if this producer brought it there.
     pub(crate) place: Option<(i32, i64)>,
 }
@@ -159,8 +161,8 @@ impl Window {
             };
             self.acknowledged = slot.through;
             self.base = self.base.wrapping_add(1);
-            if let Some(Slot { through, event: Some((key, key_sequence)), .. }) = self.slots.pop_front() {
-                passed.push(Passed { sequence: through, key, key_sequence, place });
+            if let Some(Slot { through, timestamp, event: Some((key, key_sequence)), .. }) = self.slots.pop_front() {
+                passed.push(Passed { sequence: through, key, key_sequence, timestamp, place });
             }
         }
     }

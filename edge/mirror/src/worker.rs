@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use edge_buffer::{Arrivals, Cursor, Log};
 use service::error::chain;
-use tracing::{error, info, warn};
+use tracing::info;
 
 use crate::class::Class;
 use crate::client::drop_aside;
@@ -65,6 +65,8 @@ pub(crate) struct Worker {
     pub(crate) arrivals: Arrivals,
     /// Events that were in a batch that Kafka refused: each is sent alone, to find the culprit.
     pub(crate) suspects: BTreeSet<u64>,
+    /// The newest record time that Kafka took in this process's life, Unix ms.
+    pub(crate) newest_taken: Option<i64>,
     /// Records refused since the last one that was taken.
     pub(crate) refused_in_a_row: u32,
     pub(crate) batch_bytes: usize,
@@ -99,6 +101,7 @@ impl Worker {
             mark: None,
             arrivals: Arrivals::default(),
             suspects: BTreeSet::new(),
+            newest_taken: None,
             refused_in_a_row: 0,
             batch_bytes: BATCH,
             max_message: None,
@@ -302,24 +305,6 @@ impl Worker {
             status.oldest_unsent = oldest;
             status.outstanding = self.window.waiting() as u64;
         });
-    }
-
-    /// Appends an event to our own log, durably. False if the log does not take it.
-    pub(crate) fn append(&self, sample: &asset_stream::Sample) -> bool {
-        let mut value = Vec::with_capacity(512);
-        sample.encode(&mut value);
-        let entry = edge_buffer::Entry { key: sample.item.asset.clone(), timestamp: sample.record_time(), value };
-        match self.log.append_durable(vec![entry]) {
-            Ok(edge_buffer::Appended::Durable { .. }) => true,
-            Ok(edge_buffer::Appended::Refused { reason, .. }) => {
-                warn!(%reason, "an event of the mirror's own was refused");
-                false
-            }
-            Err(e) => {
-                error!(error = chain(&e), "an event of the mirror's own cannot be appended");
-                false
-            }
-        }
     }
 
     /// Where each partition must be read from, as far as it is known.

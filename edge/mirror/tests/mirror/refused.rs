@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use asset_stream::Event;
-use edge_buffer::Entry;
+use edge_buffer::{Appended, Entry};
 use edge_mirror::Mirror;
 
-use crate::support::{Record, append, append_entries, config, create_topic, fresh, judge, kafka, open_log, read_all, wait_mirrored};
+use crate::support::{
+    Record, append, append_entries, config, create_topic, fresh, judge, kafka, open_log, open_log_with, read_all, wait_mirrored, wait_until,
+};
 
 fn entry(key: &str, timestamp: i64, size: usize) -> Entry {
     // Random digits, which compression can only halve.
@@ -107,6 +109,45 @@ fn a_record_too_old_for_the_topic_is_told_by_a_gap_of_today() {
     let records = read_all(&kafka, &topic);
     judge(&records, &bench.log, &[11]);
     assert_eq!(gaps(&records), [("ASSET-001".to_owned(), 11)]);
+}
+
+#[test]
+fn a_gap_event_with_a_time_that_kafka_refuses_is_told_again_with_one_that_it_takes() {
+    let Some(kafka) = kafka() else { return };
+    let (bench, topic) = (open_log(), fresh("gap"));
+    create_topic(&kafka, &topic, &[("message.timestamp.after.max.ms", "60000")]);
+    append(&bench.log, 10, 5);
+    let lost = r#"{"ID":"gap","VALUE":"{\"reason\":\"refused_by_kafka\",\"item\":\"image\",\"sequences\":[7,7]}","TAG":"Gap","TYPE":"OpenFactory","attributes":{}}"#;
+    append_entries(&bench.log, vec![Entry { key: "ASSET-001".into(), timestamp: now() + 7_200_000, value: lost.into() }]);
+    append(&bench.log, 10, 5);
+    let mirror = Mirror::start(config(&kafka, &topic), bench.log.clone()).expect("starts");
+    wait_mirrored(&mirror, &bench.log);
+    mirror.stop(Duration::from_secs(5));
+    let records = read_all(&kafka, &topic);
+    judge(&records, &bench.log, &[11]);
+    let told: Vec<_> = records.iter().filter(|record| record.value == lost.as_bytes()).map(|record| record.key.as_str()).collect();
+    assert_eq!(told, ["ASSET-001"]);
+    let refused = records.iter().filter(|record| String::from_utf8_lossy(&record.value).contains(r#"\"sequences\":[11,11]"#)).count();
+    assert_eq!(refused, 1, "its own number is told, too");
+}
+
+#[test]
+fn a_record_that_kafka_refuses_at_the_head_of_a_full_log_is_told_when_there_is_room() {
+    let Some(kafka) = kafka() else { return };
+    let segment_bytes = 1 << 20;
+    let when_full = edge_buffer::WhenFull::RefuseNew;
+    let bench = open_log_with(edge_buffer::Config { segment_bytes, max_bytes: 4 * segment_bytes, when_full, ..Default::default() });
+    let topic = fresh("full");
+    create_topic(&kafka, &topic, &[("max.message.bytes", "100000")]);
+    append_entries(&bench.log, vec![entry("ASSET-003", now(), 250_000)]);
+    // Until not even a small event has room.
+    for size in [50_000, 10] {
+        while let Ok(Appended::Durable { .. }) = bench.log.append_durable(vec![entry("ASSET-004", now(), size)]) {}
+    }
+    let mirror = Mirror::start(config(&kafka, &topic), bench.log).expect("starts");
+    let told = || gaps(&read_all(&kafka, &topic));
+    wait_until("the gap is told", &mirror, || mirror.status().refused == 1 && told() == [("ASSET-003".to_owned(), 1)]);
+    mirror.stop(Duration::from_secs(5));
 }
 
 #[test]

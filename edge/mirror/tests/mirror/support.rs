@@ -54,8 +54,12 @@ pub(crate) struct Bench {
 }
 
 pub(crate) fn open_log() -> Bench {
+    open_log_with(edge_buffer::Config { segment_bytes: 8 << 20, ..edge_buffer::Config::default() })
+}
+
+pub(crate) fn open_log_with(config: edge_buffer::Config) -> Bench {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let config = edge_buffer::Config { dir: dir.path().join("log"), segment_bytes: 8 << 20, min_free: 0, ..edge_buffer::Config::default() };
+    let config = edge_buffer::Config { dir: dir.path().join("log"), min_free: 0, ..config };
     let log = edge_buffer::open(config).expect("the log opens").log;
     Bench { log, _dir: dir }
 }
