@@ -138,6 +138,7 @@ impl Worker {
         };
         let mut places = self.starting_points(scout, ground, after, through)?;
         let mut standing = Standing::doubt(after, through);
+        standing.unsure_through(self.note_for(ground).unsure_through);
         let mut budget = self.config.doubt_limit_bytes;
         let count = through - after;
         self.shared.enter(State::ReadingBack, format!("looking which of {count} events beyond the cursor stand in Kafka already"));

@@ -239,6 +239,10 @@ impl Worker {
                 break;
             }
             let is_marked = verdict == Verdict::SendMarked;
+            if is_marked && let Some(note) = &mut self.note {
+                // From now on the partition's place may move past copies of later events in doubt.
+                note.unsure_through = note.unsure_through.max(flow.standing.through());
+            }
             match flow.producer.send(&event, self.window.next_handle(), is_marked) {
                 Ok(()) => {}
                 Err(NotTaken::Full) => {

@@ -16,6 +16,9 @@ pub(crate) struct Note {
     /// True if nothing was under way when this was kept: nothing beyond the cursor can stand in Kafka.
     pub(crate) clean: bool,
     pub(crate) partitions: BTreeMap<i32, Place>,
+    /// Events up to here may stand before their partition's place, since some of them were sent again behind others: not to find one proves nothing.
+    #[serde(default)]
+    pub(crate) unsure_through: u64,
     /// Events of the mirror's own that the log did not take.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) untold: Vec<Untold>,

@@ -33,6 +33,8 @@ pub(crate) struct Standing {
     count: u64,
     /// The events found, by their assets' sequences.
     arrivals: Arrivals,
+    /// Up to here, what was not found may stand all the same.
+    unsure_through: u64,
     complete: bool,
     repeats: u64,
     strangers: u64,
@@ -49,6 +51,7 @@ impl Standing {
             bits: Vec::new(),
             count: 0,
             arrivals: Arrivals::default(),
+            unsure_through: 0,
             complete: true,
             repeats: 0,
             strangers: 0,
@@ -86,6 +89,12 @@ impl Standing {
     /// Not everything was read: what was not found may stand all the same.
     pub(crate) fn give_up(&mut self) {
         self.complete = false;
+        self.unsure_through = self.through;
+    }
+
+    /// Of events up to this one, copies may stand where nobody has looked ([`crate::note::Note::unsure_through`]).
+    pub(crate) fn unsure_through(&mut self, sequence: u64) {
+        self.unsure_through = self.unsure_through.max(sequence);
     }
 
     /// What to do with an event of the log.
@@ -100,7 +109,7 @@ impl Standing {
         if self.bits.get(word).is_some_and(|bits| bits & bit != 0) {
             return Verdict::Stands;
         }
-        if !self.complete {
+        if sequence <= self.unsure_through {
             return Verdict::SendMarked;
         }
         if self.arrivals.last(key).is_some_and(|last| last > key_sequence) {

@@ -17,6 +17,8 @@ struct World {
     handed_over: u64,
     /// Per partition: nothing beyond the cursor stands before this offset.
     kept: Vec<usize>,
+    /// As in the note.
+    unsure_through: u64,
 }
 
 fn log(keys: &[u8]) -> Vec<Event> {
@@ -44,12 +46,13 @@ impl World {
         let covered = log[..handed_over].iter().take_while(stands).count();
         let cursor = cursor.min(covered) as u64;
         let kept = shares.iter().map(|share| share.iter().filter(|(event, _)| event.0 <= cursor).count()).collect();
-        Self { log, partitions: shares, cursor, handed_over: handed_over as u64, kept }
+        Self { log, partitions: shares, cursor, handed_over: handed_over as u64, kept, unsure_through: 0 }
     }
 
     /// Reads back at most `limit` records, then sends what the verdicts say.
     fn settle(&mut self, limit: usize) -> Standing {
         let mut standing = Standing::doubt(self.cursor, self.handed_over);
+        standing.unsure_through(self.unsure_through);
         let mut left = limit;
         for (partition, kept) in self.partitions.iter().zip(&self.kept) {
             for ((sequence, key, n), _) in &partition[*kept..] {
@@ -66,7 +69,10 @@ impl World {
             match standing.verdict(event.0, &event.1.to_string(), event.2) {
                 Verdict::Stands => {}
                 Verdict::Send => self.partitions[partition].push((*event, false)),
-                Verdict::SendMarked => self.partitions[partition].push((*event, true)),
+                Verdict::SendMarked => {
+                    self.unsure_through = standing.through();
+                    self.partitions[partition].push((*event, true));
+                }
             }
         }
         standing
@@ -124,6 +130,33 @@ proptest! {
     #[test]
     fn beyond_the_limit_nothing_is_lost_and_every_repeat_is_marked(mut world in world(), limit in 0_usize..40) {
         world.settle(limit);
+        let mut seen = HashMap::new();
+        for ((sequence, ..), marked) in world.partitions.iter().flatten() {
+            let n = seen.entry(*sequence).and_modify(|n| *n += 1).or_insert(1);
+            prop_assert!(*n == 1 || *marked, "{} stands {} times, the last one unmarked", sequence, n);
+        }
+        prop_assert_eq!(seen.len(), world.log.len(), "every event stands");
+    }
+
+    #[test]
+    fn a_death_while_events_are_sent_again_leaves_every_repeat_marked(mut world in world(), limit in 0_usize..40, cut in 0_usize..120) {
+        let before: Vec<usize> = world.partitions.iter().map(Vec::len).collect();
+        let mut standing = world.settle(limit);
+        for (partition, before) in world.partitions.iter_mut().zip(&before) {
+            partition.truncate(before + cut % (partition.len() - before + 1));
+        }
+        // The cursor, and each partition's place, have moved on with what was acknowledged.
+        for (sequence, key, n) in &world.log[world.cursor as usize..] {
+            let partition = *key as usize % world.partitions.len();
+            if standing.verdict(*sequence, &key.to_string(), *n) != Verdict::Stands {
+                let sent = world.partitions[partition].iter().skip(before[partition]).position(|(event, _)| event.0 == *sequence);
+                let Some(at) = sent else { break };
+                world.kept[partition] = before[partition] + at + 1;
+            }
+            world.cursor = *sequence;
+        }
+        world.handed_over = world.log.len() as u64;
+        world.settle(usize::MAX);
         let mut seen = HashMap::new();
         for ((sequence, ..), marked) in world.partitions.iter().flatten() {
             let n = seen.entry(*sequence).and_modify(|n| *n += 1).or_insert(1);
