@@ -17,7 +17,7 @@ use crate::reading::{self, Ended, Places};
 use crate::scout::{Failure, Scout};
 use crate::status::State;
 use crate::window::Window;
-use crate::worker::{Doubt, Ground, Worker};
+use crate::worker::{Beyond, Doubt, Ground, Worker};
 
 /// Looking by time begins this much earlier: a topic that stamps records itself may have another clock.
 const SLACK_MILLIS: i64 = 3_600_000;
@@ -85,7 +85,7 @@ impl Worker {
             note.partitions = starts.into_iter().map(|(partition, from)| (partition, Place { from, last: None })).collect();
             self.rewind();
         }
-        self.keep(self.doubt == Doubt::None)
+        self.keep(if self.doubt == Doubt::None { Beyond::Nothing } else { Beyond::Maybe })
     }
 
     fn find_change(&self, scout: &Scout, ground: &Ground) -> Result<Option<Change>, Failure> {
@@ -239,7 +239,7 @@ impl Worker {
         } else {
             self.mark = Some((standing.through(), ends.to_vec()));
         }
-        self.keep(false)?;
+        self.keep(Beyond::Maybe)?;
         Ok(Some(standing))
     }
 

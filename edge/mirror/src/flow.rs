@@ -15,7 +15,7 @@ use crate::readback::{Standing, Verdict};
 use crate::scout::Failure;
 use crate::status::State;
 use crate::window::Passed;
-use crate::worker::{Ground, Worker};
+use crate::worker::{Beyond, Ground, Worker};
 
 /// Events handed over between two looks at the reports.
 const STRIDE: usize = 1000;
@@ -243,7 +243,9 @@ impl Worker {
                 // From now on the partition's place may move past copies of later events in doubt.
                 note.unsure_through = note.unsure_through.max(flow.standing.through());
             }
-            match flow.producer.send(&event, self.window.next_handle(), is_marked) {
+            let handle = self.window.next_handle();
+            let sent_now = if is_marked { flow.producer.send_marked(&event, handle) } else { flow.producer.send(&event, handle) };
+            match sent_now {
                 Ok(()) => {}
                 Err(NotTaken::Full) => {
                     flow.ready.push_front(Read::Entry(event));
@@ -307,7 +309,7 @@ impl Worker {
     }
 
     pub(crate) fn try_to_keep(&mut self) {
-        if let Err(failure) = self.keep(false) {
+        if let Err(failure) = self.keep(Beyond::Maybe) {
             debug!("{}", failure.text);
             self.shared.failed(failure.text);
         }
@@ -366,7 +368,7 @@ impl Worker {
             flow.producer.drain(deadline.saturating_duration_since(Instant::now()), &mut flow.reports);
             self.take_reports(&mut flow).unwrap_or_else(|e| debug!("while stopping: {}", e.text));
             let is_clean = self.window.is_empty() && asked_through <= self.window.acknowledged();
-            self.keep(is_clean)?;
+            self.keep(if is_clean { Beyond::Nothing } else { Beyond::Maybe })?;
             self.measure();
             flow.producer.end(Duration::ZERO);
             return Ok(());

@@ -103,14 +103,25 @@ impl Producer {
     }
 
     /// Hands an event over. Does not wait.
-    pub(crate) fn send(&mut self, event: &Stored, handle: Handle, is_marked: bool) -> Result<(), NotTaken> {
-        let mut record_headers = OwnedHeaders::new_with_capacity(4)
+    pub(crate) fn send(&mut self, event: &Stored, handle: Handle) -> Result<(), NotTaken> {
+        let headers = self.headers(event);
+        self.hand_over(event, handle, headers)
+    }
+
+    /// Hands over an event that may stand already, or comes late: with the header `of-resent`.
+    pub(crate) fn send_marked(&mut self, event: &Stored, handle: Handle) -> Result<(), NotTaken> {
+        let headers = self.headers(event).insert(Header { key: headers::RESENT, value: Some("true".as_bytes()) });
+        self.hand_over(event, handle, headers)
+    }
+
+    fn headers(&mut self, event: &Stored) -> OwnedHeaders {
+        OwnedHeaders::new_with_capacity(4)
             .insert(Header { key: headers::EDGE, value: Some(self.edge_id.as_bytes()) })
             .insert(Header { key: headers::SEQUENCE, value: Some(position(&mut self.position, self.epoch_len, event.sequence)) })
-            .insert(Header { key: headers::ASSET_SEQUENCE, value: Some(position(&mut self.position, self.epoch_len, event.key_sequence)) });
-        if is_marked {
-            record_headers = record_headers.insert(Header { key: headers::RESENT, value: Some("true".as_bytes()) });
-        }
+            .insert(Header { key: headers::ASSET_SEQUENCE, value: Some(position(&mut self.position, self.epoch_len, event.key_sequence)) })
+    }
+
+    fn hand_over(&self, event: &Stored, handle: Handle, headers: OwnedHeaders) -> Result<(), NotTaken> {
         let record = BaseRecord {
             topic: &self.topic,
             partition: None,
@@ -118,7 +129,7 @@ impl Producer {
             key: Some(event.key.as_bytes()),
             // Zero means "now" to librdkafka, and a time before 1970 is none to Kafka.
             timestamp: Some(event.timestamp.max(1)),
-            headers: Some(record_headers),
+            headers: Some(headers),
             delivery_opaque: handle,
         };
         self.inner.send(record).map_err(|(error, _)| match error.rdkafka_error_code() {

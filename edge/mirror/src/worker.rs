@@ -43,6 +43,14 @@ pub(crate) enum Doubt {
     NoCursor,
 }
 
+/// What can stand in Kafka beyond the cursor that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beyond {
+    /// The next process need not read back.
+    Nothing,
+    Maybe,
+}
+
 /// What was found on arrival.
 #[derive(Debug)]
 pub(crate) struct Ground {
@@ -216,12 +224,12 @@ impl Worker {
     }
 
     /// Keeps cursor and note in the log.
-    pub(crate) fn keep(&mut self, is_clean: bool) -> Result<(), Failure> {
+    pub(crate) fn keep(&mut self, beyond: Beyond) -> Result<(), Failure> {
         let Some(note) = &mut self.note else { return Ok(()) };
         if self.shared.is_abandoned() {
             return Ok(());
         }
-        note.clean = is_clean;
+        note.clean = beyond == Beyond::Nothing;
         let encoded = note.encode();
         let arrivals = std::mem::take(&mut self.arrivals);
         if let Err(failure) = self.tell_arrived(&arrivals) {
