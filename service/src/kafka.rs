@@ -79,6 +79,14 @@ pub enum Error {
     /// A certificate without its key, or the other way round.
     #[error("kafka.tls needs both certificate and key, or neither")]
     HalfAnIdentity,
+    /// An override would break a promise.
+    #[error("kafka.overrides: {property} cannot be overridden: {why}")]
+    Protected {
+        /// The property.
+        property: String,
+        /// What rests on it, or which key to use instead.
+        why: &'static str,
+    },
 }
 
 impl Config {
@@ -142,6 +150,12 @@ impl Config {
         Ok(client)
     }
 
+    /// Refuses overrides of properties on which promises rest: their names (all that librdkafka knows them by), and why.
+    pub fn protect(&self, properties: &[(&str, &'static str)]) -> Result<(), Error> {
+        let overridden = properties.iter().find(|(property, _)| self.overrides.contains_key(*property));
+        overridden.map_or(Ok(()), |(property, why)| Err(Error::Protected { property: (*property).to_owned(), why }))
+    }
+
     /// Lets the user's own properties win.
     pub fn apply_overrides(&self, client: &mut ClientConfig) {
         for (property, value) in &self.overrides {
@@ -191,5 +205,16 @@ mod tests {
         assert_eq!(error.to_string(), "kafka.tls.ca: /nowhere/ca.pem cannot be read");
         let half = Tls { certificate: Some("/nowhere/own.pem".into()), ..Tls::default() };
         assert!(matches!(Config { tls: Some(half), ..Config::plain("kafka:9093") }.client(), Err(Error::HalfAnIdentity)));
+    }
+
+    #[test]
+    fn overrides_of_what_promises_rest_on_are_refused_with_the_reason() {
+        let mut config = Config::plain("kafka:9092");
+        let protected = [("acks", "a promise rests on it")];
+        config.overrides.insert("socket.nagle.disable".into(), "true".into());
+        config.protect(&protected).expect("nobody promises anything about it");
+        config.overrides.insert("acks".into(), "0".into());
+        let error = config.protect(&protected).expect_err("protected");
+        assert_eq!(error.to_string(), "kafka.overrides: acks cannot be overridden: a promise rests on it");
     }
 }

@@ -7,20 +7,41 @@ use asset_stream::topics;
 
 use crate::Error;
 
-/// Properties of librdkafka on which the mirror's promises rest: nobody may override them.
-const PROTECTED: [&str; 11] = [
-    "acks",
-    "delivery.timeout.ms",
-    "enable.gapless.guarantee",
-    "enable.idempotence",
-    "group.id",
-    "isolation.level",
-    "message.timeout.ms",
-    "partitioner",
-    "request.required.acks",
-    "retries",
-    "transactional.id",
-];
+/// Properties of librdkafka on which the mirror's promises rest (decision 0003), by all their names.
+const PROTECTED: [(&str, &str); 23] = {
+    const ACKNOWLEDGED: &str = "the cursor passes an event when all in-sync brokers have it";
+    const ONCE: &str = "without it, events stand twice or in another order";
+    const FOREVER: &str = "an event is kept and tried until Kafka has it";
+    const PREFIX: &str = "what follows a batch that failed would be sent before it is known what stands";
+    const IN_FLIGHT: &str = "set mirror.max_in_flight, which knows its limits";
+    const PLACE: &str = "all producers must put an asset's events into the same partition";
+    const READ_BACK: &str = "reading back must see every record of the topic";
+    [
+        ("acks", ACKNOWLEDGED),
+        ("request.required.acks", ACKNOWLEDGED),
+        ("delivery.report.only.error", "the cursor moves by delivery reports"),
+        ("enable.idempotence", ONCE),
+        ("queuing.strategy", ONCE),
+        ("enable.gapless.guarantee", PREFIX),
+        ("max.in.flight", IN_FLIGHT),
+        ("max.in.flight.requests.per.connection", IN_FLIGHT),
+        ("message.timeout.ms", FOREVER),
+        ("delivery.timeout.ms", FOREVER),
+        ("retries", FOREVER),
+        ("message.send.max.retries", FOREVER),
+        ("request.timeout.ms", "after a doubt the mirror waits as long before it trusts what it reads back"),
+        ("transactional.id", "an edge that loses its link within a transaction would stop all readers of the topic"),
+        ("partitioner", PLACE),
+        ("queue.buffering.max.messages", "set mirror.window"),
+        ("queue.buffering.max.kbytes", "set mirror.window_size"),
+        ("message.max.bytes", "a smaller one would turn events into gaps that Kafka takes"),
+        ("allow.auto.create.topics", "a missing topic is made by mirror.create_topics, or by a person"),
+        ("isolation.level", READ_BACK),
+        ("auto.offset.reset", READ_BACK),
+        ("enable.partition.eof", READ_BACK),
+        ("group.id", "the mirror joins no group"),
+    ]
+};
 
 /// Everything that can be set. [`Config::new`] gives the defaults.
 #[derive(Clone, Debug)]
@@ -129,7 +150,10 @@ impl Config {
     }
 
     /// Finds what cannot work before anything is started.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// The first thing that was found.
+    pub fn check(&self) -> Result<(), Error> {
         let wrong = |key, problem| Err(Error::Config { key, problem });
         if self.edge_id.is_empty() {
             return wrong("edge_id", "is empty");
@@ -158,10 +182,7 @@ impl Config {
         if !(Duration::from_millis(100)..=Duration::from_secs(900)).contains(&self.request_timeout) {
             return wrong("request_timeout", "must be 100 ms to 15 min");
         }
-        if let Some(property) = self.kafka.overrides.keys().find(|property| PROTECTED.contains(&property.as_str())) {
-            return Err(Error::Protected { property: property.clone() });
-        }
-        Ok(())
+        self.kafka.protect(&PROTECTED).map_err(Error::Kafka)
     }
 }
 
@@ -170,11 +191,13 @@ mod tests {
     use super::Config;
 
     #[test]
-    fn overrides_that_would_break_a_promise_are_refused_by_name() {
+    fn overrides_that_would_break_a_promise_are_refused_by_each_of_their_names() {
         let mut config = Config::new(service::kafka::Config::plain("kafka:9092"), "EDGE-1");
         config.check().expect("the defaults are valid");
-        config.kafka.overrides.insert("enable.idempotence".into(), "false".into());
-        let error = config.check().expect_err("idempotence is not optional");
-        assert!(error.to_string().contains("enable.idempotence"), "{error}");
+        for property in ["enable.idempotence", "request.timeout.ms", "max.in.flight", "max.in.flight.requests.per.connection"] {
+            config.kafka.overrides = [(property.into(), "5".into())].into();
+            let error = service::error::chain(&config.check().expect_err("promises rest on it"));
+            assert!(error.contains(&format!("kafka.overrides: {property} cannot be overridden")), "{error}");
+        }
     }
 }

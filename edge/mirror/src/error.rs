@@ -3,7 +3,7 @@
 /// The mirror could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The brokers' section cannot be used.
+    /// The brokers' section cannot be used, or overrides what a promise rests on.
     #[error("the brokers' settings cannot be used")]
     Kafka(#[source] service::kafka::Error),
     /// librdkafka refuses a setting.
@@ -16,12 +16,6 @@ pub enum Error {
         key: &'static str,
         /// What is wrong with it.
         problem: &'static str,
-    },
-    /// An override would break a promise.
-    #[error("kafka.overrides: {property} cannot be overridden, each event's standing once in Kafka rests on it")]
-    Protected {
-        /// The property.
-        property: String,
     },
     /// The system gave no thread.
     #[error("a thread could not be started")]
