@@ -127,6 +127,16 @@ pub(crate) struct Mirror {
     pub(crate) create_topics: Option<CreateTopics>,
     /// At most this many events each second while catching up. Absent: as fast as Kafka takes them.
     pub(crate) rate: Option<u32>,
+    /// At most so many events are handed over and not yet acknowledged …
+    pub(crate) window: usize,
+    /// … and so many bytes of events.
+    #[serde(deserialize_with = "units::size")]
+    pub(crate) window_size: u64,
+    /// Requests under way to one broker.
+    pub(crate) max_in_flight: u8,
+    /// How much is read back after a doubt, at most.
+    #[serde(deserialize_with = "units::size")]
+    pub(crate) doubt_limit: u64,
     /// What to do when the topic is no longer the one that was mirrored into.
     pub(crate) on_changed_topic: OnChangedTopic,
 }
@@ -138,6 +148,10 @@ impl Default for Mirror {
             edges_topic: topics::EDGES.into(),
             create_topics: None,
             rate: None,
+            window: 50_000,
+            window_size: 32 << 20,
+            max_in_flight: 1,
+            doubt_limit: 512 << 20,
             on_changed_topic: OnChangedTopic::Continue,
         }
     }
@@ -210,6 +224,10 @@ impl Config {
         mirror.assets_topic.clone_from(&self.mirror.topic);
         mirror.edges_topic.clone_from(&self.mirror.edges_topic);
         mirror.rate = self.mirror.rate;
+        mirror.window = self.mirror.window;
+        mirror.window_bytes = usize::try_from(self.mirror.window_size).unwrap_or(usize::MAX);
+        mirror.max_in_flight = self.mirror.max_in_flight;
+        mirror.doubt_limit_bytes = self.mirror.doubt_limit;
         mirror.on_changed_topic = match self.mirror.on_changed_topic {
             OnChangedTopic::Continue => edge_mirror::OnChangedTopic::Continue,
             OnChangedTopic::ResendRetained => edge_mirror::OnChangedTopic::ResendRetained,
@@ -254,6 +272,18 @@ impl Config {
             && let Err(error) = kafka.client()
         {
             problem("kafka", service::error::chain(&error));
+        }
+        match self.mirror().map(|mirror| mirror.check()) {
+            Some(Err(edge_mirror::Error::Config { key, problem: what })) => {
+                let key = match key {
+                    "assets_topic" => "topic",
+                    "window_bytes" => "window_size",
+                    _ => key,
+                };
+                problem(&format!("mirror.{key}"), what.into());
+            }
+            Some(Err(error)) => problem("kafka", service::error::chain(&error)),
+            Some(Ok(())) | None => {}
         }
         problems
     }
@@ -304,6 +334,17 @@ mod tests {
     fn files_of_the_kafka_section_are_looked_for_beside_the_config() {
         let told = problems("[edge]\nid = \"a\"\n[kafka]\nbrokers = [\"b:9092\"]\ntls = {ca = \"ca.pem\"}\n");
         assert_eq!(told, ["edge.toml: kafka: kafka.tls.ca: ca.pem cannot be read: No such file or directory (os error 2)"]);
+    }
+
+    #[test]
+    fn what_the_mirror_cannot_work_with_is_told_before_anything_starts() {
+        let told = |text: &str| problems(&format!("[edge]\nid = \"a\"\n[kafka]\nbrokers = [\"b:9092\"]\n{text}"));
+        let idempotent = "an idempotent producer knows no more";
+        assert_eq!(told("[mirror]\nmax_in_flight = 6\n"), [format!("edge.toml: mirror.max_in_flight: must be 1 to 5: {idempotent}")]);
+        assert_eq!(told("[mirror]\nwindow_size = \"2 GiB\"\n"), ["edge.toml: mirror.window_size: must be 1 KiB to 1 GiB"]);
+        let refused = "edge.toml: kafka: the brokers' settings cannot be used: kafka.overrides: max.in.flight cannot be overridden: \
+                       set mirror.max_in_flight, which knows its limits";
+        assert_eq!(told("[kafka.overrides]\n\"max.in.flight\" = \"5\"\n"), [refused]);
     }
 
     #[test]
