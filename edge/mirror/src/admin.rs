@@ -7,9 +7,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
 
 use crate::Config;
-use crate::class;
+use crate::class::{self, Failure};
 use crate::client::{self, Quiet, drop_aside};
-use crate::scout::Failure;
 
 /// Creating a topic may take a cluster that long.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,5 +1,6 @@
-//! What an error means for the mirror.
+//! What an error means for the mirror, and what failed in words.
 
+use crate::client::LastError;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 /// Who is to blame, and so what to do.
@@ -49,4 +50,25 @@ pub(crate) fn is_about_size(code: Code) -> bool {
 /// What a failed call means.
 pub(crate) fn of_error(error: &KafkaError) -> Class {
     error.rdkafka_error_code().map_or(Class::Transient, of)
+}
+
+/// Something failed; what it means, and in words.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) class: Class,
+    pub(crate) text: String,
+}
+
+impl Failure {
+    pub(crate) fn new(class: Class, text: impl Into<String>) -> Self {
+        Self { class, text: text.into() }
+    }
+
+    /// A failed call; the reason is often only in what the client said beside it.
+    pub(crate) fn of_call(what: &str, error: &KafkaError, last_error: &LastError) -> Self {
+        match last_error.take() {
+            Some((class, reason)) => Self::new(class, format!("{what}: {reason}")),
+            None => Self::new(of_error(error), format!("{what}: {error}")),
+        }
+    }
 }

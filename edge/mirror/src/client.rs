@@ -24,12 +24,12 @@ pub(crate) fn settings(config: &Config, role: &str) -> Result<ClientConfig, Erro
 
 /// What went wrong last, as librdkafka tells it beside its calls: the only place where the reason of a failed connection is told.
 #[derive(Debug, Default)]
-pub(crate) struct Ear {
+pub(crate) struct LastError {
     last: Mutex<Option<(Class, String)>>,
 }
 
-impl Ear {
-    fn hear(&self, error: &KafkaError, reason: &str) {
+impl LastError {
+    fn note(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
         // "All brokers are down" follows the error that says why; a group's coordinator is of no interest to us.
         if matches!(code, Some(Code::AllBrokersDown | Code::GroupAuthorizationFailed)) {
@@ -45,14 +45,14 @@ impl Ear {
     }
 
     /// The last complaint.
-    pub(crate) fn last(&self) -> Option<(Class, String)> {
+    pub(crate) fn get(&self) -> Option<(Class, String)> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// The context of clients that have no callbacks of their own. Logs at debug level: what matters becomes the mirror's state.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Quiet(pub(crate) Arc<Ear>);
+pub(crate) struct Quiet(pub(crate) Arc<LastError>);
 
 impl ClientContext for Quiet {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -61,7 +61,7 @@ impl ClientContext for Quiet {
 
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(target: "librdkafka", error = %error, "{reason}");
-        self.0.hear(&error, reason);
+        self.0.note(&error, reason);
     }
 }
 

@@ -10,14 +10,14 @@ use service::error::chain;
 use tracing::{info, warn};
 
 use crate::OnChangedTopic;
-use crate::class::Class;
+use crate::class::{Class, Failure};
 use crate::note::Place;
 use crate::readback::Standing;
 use crate::reading::{self, Ended, Places};
-use crate::scout::{Failure, Scout};
 use crate::status::State;
+use crate::topic_client::TopicClient;
 use crate::window::Window;
-use crate::worker::{Beyond, Doubt, Ground, Worker};
+use crate::worker::{Beyond, Doubt, TopicFacts, Worker};
 
 /// Looking by time begins this much earlier: a topic that stamps records itself may have another clock.
 const SLACK_MILLIS: i64 = 3_600_000;
@@ -43,9 +43,9 @@ impl Change {
         }
     }
 
-    fn describe(&self, ground: &Ground, topic: &str) -> String {
+    fn describe(&self, found: &TopicFacts, topic: &str) -> String {
         match self {
-            Self::OtherCluster { before } => format!("Kafka's cluster id was {before} and is {}", ground.cluster),
+            Self::OtherCluster { before } => format!("Kafka's cluster id was {before} and is {}", found.cluster),
             Self::OtherTopic { before } => format!("the topic was {before} and is {topic}"),
             Self::Partitions(partitions) => {
                 let each: Vec<String> = partitions.iter().map(|(p, what)| format!("partition {p} {what}")).collect();
@@ -57,28 +57,28 @@ impl Change {
 
 impl Worker {
     /// Compares the topic with what the note says; a change is said aloud and settled as configured.
-    pub(crate) fn compare(&mut self, scout: &Scout, ground: &Ground) -> Result<(), Failure> {
-        let Some(change) = self.find_change(scout, ground)? else { return Ok(()) };
-        let text = change.describe(ground, &self.config.assets_topic);
+    pub(crate) fn compare(&mut self, client: &TopicClient, found: &TopicFacts) -> Result<(), Failure> {
+        let Some(change) = self.find_change(client, found)? else { return Ok(()) };
+        let text = change.describe(found, &self.config.assets_topic);
         let action = self.config.on_changed_topic;
         // What can fail comes first: once the note has changed, nobody finds the change again.
         let starts = match action {
             OnChangedTopic::Continue => None,
-            OnChangedTopic::ResendRetained => Some(scout.starts(&self.config.assets_topic, &ground.partitions)?),
+            OnChangedTopic::ResendRetained => Some(client.starts(&self.config.assets_topic, &found.partitions)?),
         };
         let value = serde_json::json!({ "change": change.as_str(), "action": action.as_str(), "detail": text });
         let item = Arc::new(DataItem::new(self.config.edge_asset.as_str(), "mirror", "Mirror.TopicChanged", Kind::OpenFactory));
         let now = Timestamp::now();
-        // Before the new ground is kept: a crash in between tells it twice, never not.
+        // Before the note of the changed topic is kept: a crash in between tells it twice, never not.
         self.tell(&Sample::good(item, value.to_string(), now, now))?;
         warn!(action = action.as_str(), "{text}");
         self.shared.failed(&text);
         self.shared.update(|status| status.changes += 1);
 
         let topic = self.config.assets_topic.clone();
-        let note = self.note_for(ground);
+        let note = self.note_for(found);
         match &change {
-            Change::OtherCluster { .. } | Change::OtherTopic { .. } => note.move_to(ground.cluster.clone(), topic),
+            Change::OtherCluster { .. } | Change::OtherTopic { .. } => note.move_to(found.cluster.clone(), topic),
             Change::Partitions(changed) => note.partitions.retain(|partition, _| !changed.contains_key(partition)),
         }
         if let Some(starts) = starts {
@@ -88,19 +88,19 @@ impl Worker {
         self.keep(if self.doubt == Doubt::None { Beyond::Nothing } else { Beyond::Maybe })
     }
 
-    fn find_change(&self, scout: &Scout, ground: &Ground) -> Result<Option<Change>, Failure> {
+    fn find_change(&self, client: &TopicClient, found: &TopicFacts) -> Result<Option<Change>, Failure> {
         let Some(note) = &self.note else { return Ok(None) };
         if note.topic != self.config.assets_topic {
             return Ok(Some(Change::OtherTopic { before: note.topic.clone() }));
         }
-        if !note.cluster.is_empty() && !ground.cluster.is_empty() && note.cluster != ground.cluster {
+        if !note.cluster.is_empty() && !found.cluster.is_empty() && note.cluster != found.cluster {
             return Ok(Some(Change::OtherCluster { before: note.cluster.clone() }));
         }
         let mut changed = BTreeMap::new();
         let mut expected = BTreeMap::new();
         for (partition, place) in &note.partitions {
             let known = place.from.max(place.last.map_or(0, |(offset, _)| offset + 1));
-            match ground.ends.iter().find(|(p, _)| p == partition) {
+            match found.ends.iter().find(|(p, _)| p == partition) {
                 None => drop(changed.insert(*partition, "is gone".to_owned())),
                 Some((_, end)) if *end < known => {
                     changed.insert(*partition, format!("ends at {end}, it had reached {known}"));
@@ -108,7 +108,7 @@ impl Worker {
                 Some(_) => drop(place.last.map(|last| expected.insert(*partition, last))),
             }
         }
-        for partition in reading::verify(scout, &self.ours(), &expected, &mut || self.turn())? {
+        for partition in reading::verify(client, &self.ours(), &expected, &mut || self.turn())? {
             let offset = expected[&partition].0;
             changed.insert(partition, format!("holds another record at {offset}"));
         }
@@ -127,25 +127,25 @@ impl Worker {
     }
 
     /// Finds out what of the events beyond the cursor stands in Kafka. `None`: told to stop.
-    pub(crate) fn settle(&mut self, scout: &Scout, ground: &Ground) -> Result<Option<Standing>, Failure> {
+    pub(crate) fn settle(&mut self, client: &TopicClient, found: &TopicFacts) -> Result<Option<Standing>, Failure> {
         let after = self.window.acknowledged();
         let (through, quiet_at) = match self.doubt {
-            Doubt::None => return self.begin(ground, Standing::clear(after), &ground.ends),
-            Doubt::Since { through, .. } if through <= after => return self.begin(ground, Standing::clear(after), &ground.ends),
+            Doubt::None => return self.begin(found, Standing::clear(after), &found.ends),
+            Doubt::Since { through, .. } if through <= after => return self.begin(found, Standing::clear(after), &found.ends),
             Doubt::Since { through, quiet_at } => (through, Some(quiet_at)),
             // Before the first event of an epoch goes out, a cursor is kept. So nothing should stand; whether that is so is looked up.
             Doubt::NoCursor => (self.log.durable(), None),
         };
-        let mut places = self.starting_points(scout, ground, after, through)?;
+        let mut places = self.starting_points(client, found, after, through)?;
         let mut standing = Standing::doubt(after, through);
-        standing.unsure_through(self.note_for(ground).unsure_through);
+        standing.unsure_through(self.note_for(found).unsure_through);
         let mut budget = self.config.doubt_limit_bytes;
         let count = through - after;
         self.shared.enter(State::ReadingBack, format!("looking which of {count} events beyond the cursor stand in Kafka already"));
         let began = Instant::now();
 
-        let Some(mut ended) = self.read(scout, &mut places, &ground.ends, &mut budget, &mut standing)? else { return Ok(None) };
-        let mut ends = ground.ends.clone();
+        let Some(mut ended) = self.read(client, &mut places, &found.ends, &mut budget, &mut standing)? else { return Ok(None) };
+        let mut ends = found.ends.clone();
         if let Some(quiet_at) = quiet_at
             && ended == Ended::Done
             && !standing.is_settled()
@@ -156,8 +156,8 @@ impl Worker {
                 self.shared.enter(State::ReadingBack, text);
                 self.wait(left);
             }
-            ends = scout.ends(&self.config.assets_topic, &ground.partitions)?;
-            let Some(again) = self.read(scout, &mut places, &ends, &mut budget, &mut standing)? else { return Ok(None) };
+            ends = client.ends(&self.config.assets_topic, &found.partitions)?;
+            let Some(again) = self.read(client, &mut places, &ends, &mut budget, &mut standing)? else { return Ok(None) };
             ended = again;
         }
         if !self.turn() {
@@ -168,37 +168,37 @@ impl Worker {
         }
         if self.doubt == Doubt::NoCursor && standing.count() == 0 {
             standing = Standing::clear(after);
-            return self.begin(ground, standing, &ground.ends);
+            return self.begin(found, standing, &found.ends);
         }
         self.say_what_stands(&standing, began.elapsed());
         // Ends that were asked for after the old producer was quiet; whatever is sent from now on lands beyond them.
-        self.begin(ground, standing, &ends)
+        self.begin(found, standing, &ends)
     }
 
     fn read(
         &self,
-        scout: &Scout,
+        client: &TopicClient,
         places: &mut Places,
         ends: &[(i32, i64)],
         budget: &mut u64,
         standing: &mut Standing,
     ) -> Result<Option<Ended>, Failure> {
-        let ended = reading::read(scout, &self.ours(), places, ends, budget, standing, &mut || self.turn())?;
+        let ended = reading::read(client, &self.ours(), places, ends, budget, standing, &mut || self.turn())?;
         Ok((ended != Ended::Stopped).then_some(ended))
     }
 
     /// Where reading back begins, per partition: at the kept offset, else where records of the doubt's time begin.
-    fn starting_points(&mut self, scout: &Scout, ground: &Ground, after: u64, through: u64) -> Result<Places, Failure> {
+    fn starting_points(&mut self, client: &TopicClient, found: &TopicFacts, after: u64, through: u64) -> Result<Places, Failure> {
         let kept = self.places();
-        let unknown: Vec<i32> = ground.partitions.iter().copied().filter(|partition| !kept.contains_key(partition)).collect();
+        let unknown: Vec<i32> = found.partitions.iter().copied().filter(|partition| !kept.contains_key(partition)).collect();
         let mut places: Places = kept.iter().map(|(partition, place)| (*partition, place.from)).collect();
         if unknown.is_empty() {
             return Ok(places);
         }
         let since = self.oldest_in_doubt(after, through)?;
-        let found = scout.at_time(&self.config.assets_topic, &unknown, since.saturating_sub(SLACK_MILLIS))?;
-        let note = self.note_for(ground);
-        for (partition, from) in found {
+        let by_time = client.at_time(&self.config.assets_topic, &unknown, since.saturating_sub(SLACK_MILLIS))?;
+        let note = self.note_for(found);
+        for (partition, from) in by_time {
             note.partitions.insert(partition, Place { from, last: None });
             places.insert(partition, from);
         }
@@ -227,11 +227,11 @@ impl Worker {
     }
 
     /// Nothing is in doubt that `standing` does not answer: keeps that, so that a producer may start.
-    fn begin(&mut self, ground: &Ground, standing: Standing, ends: &[(i32, i64)]) -> Result<Option<Standing>, Failure> {
+    fn begin(&mut self, found: &TopicFacts, standing: Standing, ends: &[(i32, i64)]) -> Result<Option<Standing>, Failure> {
         let after = self.window.acknowledged();
-        let note = self.note_for(ground);
-        if ground.cluster != note.cluster && !ground.cluster.is_empty() {
-            note.cluster.clone_from(&ground.cluster);
+        let note = self.note_for(found);
+        if found.cluster != note.cluster && !found.cluster.is_empty() {
+            note.cluster.clone_from(&found.cluster);
         }
         if standing.through() <= after {
             note.advance_to(ends);

@@ -18,12 +18,12 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error, info};
 
-use crate::class::Class;
+use crate::class::{Class, Failure};
 use crate::client::{self, Quiet, drop_aside};
 use crate::ends::Ends;
-use crate::scout::{Failure, Scout};
 use crate::shared::Shared;
 use crate::status::State;
+use crate::topic_client::TopicClient;
 use crate::{Config, CreateTopics, admin};
 
 /// How often the thread looks around.
@@ -120,8 +120,8 @@ impl Announcer {
 
     /// Runs until told to stop, or until a younger process shows up.
     pub(crate) fn run(mut self) {
-        let (scout, producer) = match (Scout::new(&self.config, "edges"), self.producer()) {
-            (Ok(scout), Ok(producer)) => (scout, producer),
+        let (client, producer) = match (TopicClient::new(&self.config, "edges"), self.producer()) {
+            (Ok(client), Ok(producer)) => (client, producer),
             (Err(e), _) | (_, Err(e)) => {
                 error!(error = service::error::chain(&e), "the edge cannot announce itself");
                 return;
@@ -130,22 +130,22 @@ impl Announcer {
         let mut next = Instant::now();
         while !self.shared.is_stopping() && !self.shared.is_superseded() {
             if Instant::now() >= next {
-                let outcome = self.announce(&scout, &producer);
+                let outcome = self.announce(&client, &producer);
                 // Until the first one went out, tries follow each other quickly: a twin must not go unnoticed for long.
                 next = Instant::now() + if outcome.is_ok() { self.config.announce_every } else { self.config.announce_every / 10 };
                 match outcome {
                     Ok(()) => self.has_complained = false,
                     Err(failure) => self.complain(&failure),
                 }
-                self.ends.ask(&self.config.assets_topic, &scout, &self.shared);
+                self.ends.ask(&self.config.assets_topic, &client, &self.shared);
             }
             if self.is_watching {
-                self.watch(&scout);
+                self.watch(&client);
             } else {
                 std::thread::sleep(TURN);
             }
         }
-        drop_aside((scout, producer), Duration::ZERO);
+        drop_aside((client, producer), Duration::ZERO);
     }
 
     fn producer(&self) -> Result<BaseProducer<Delivered>, crate::Error> {
@@ -159,10 +159,10 @@ impl Announcer {
         settings.create_with_context(Delivered::default()).map_err(crate::Error::Client)
     }
 
-    fn announce(&mut self, scout: &Scout, producer: &BaseProducer<Delivered>) -> Result<(), Failure> {
+    fn announce(&mut self, client: &TopicClient, producer: &BaseProducer<Delivered>) -> Result<(), Failure> {
         let topic = self.config.edges_topic.as_str();
         if !self.has_topic {
-            match scout.partitions(topic) {
+            match client.partitions(topic) {
                 Err(failure) if failure.class == Class::Topic => {
                     let CreateTopics::Create { replication, .. } = &self.config.create_topics else { return Err(failure) };
                     admin::create(&self.config, topic, 1, *replication, &[("cleanup.policy", "compact")])?;
@@ -197,7 +197,7 @@ impl Announcer {
             // All announcements of one id stand in one partition. What stands before our own first word is of the past.
             let mut place = TopicPartitionList::new();
             place.add_partition_offset(topic, partition, Offset::Offset(offset + 1)).map_err(|e| failed(&e))?;
-            scout.consumer.assign(&place).map_err(|e| failed(&e))?;
+            client.consumer.assign(&place).map_err(|e| failed(&e))?;
             self.is_watching = true;
         }
         Ok(())
@@ -225,10 +225,10 @@ impl Announcer {
     }
 
     /// Reads what others announce under our id.
-    fn watch(&self, scout: &Scout) {
+    fn watch(&self, client: &TopicClient) {
         let deadline = Instant::now() + TURN;
         while Instant::now() < deadline {
-            let message = match scout.consumer.poll(TURN) {
+            let message = match client.consumer.poll(TURN) {
                 Some(Ok(message)) => message,
                 Some(Err(error)) => {
                     debug!(error = %error, "while watching for twins");

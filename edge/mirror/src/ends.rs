@@ -2,8 +2,8 @@
 
 use tracing::{debug, warn};
 
-use crate::scout::Scout;
 use crate::shared::Shared;
+use crate::topic_client::TopicClient;
 use crate::worker::Worker;
 
 /// Log ends that become the note's places once everything up to the sequence is acknowledged. What lies beyond it lands at or beyond them.
@@ -17,9 +17,9 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    pub(crate) fn ask(&mut self, topic: &str, scout: &Scout, shared: &Shared) {
+    pub(crate) fn ask(&mut self, topic: &str, client: &TopicClient, shared: &Shared) {
         let life = shared.life();
-        match scout.partitions(topic).and_then(|partitions| scout.ends(topic, &partitions)) {
+        match client.partitions(topic).and_then(|partitions| client.ends(topic, &partitions)) {
             Ok(ends) => {
                 let before = std::mem::replace(&mut self.partitions, ends.len());
                 if before != 0 && ends.len() > before {

@@ -8,14 +8,13 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use service::error::chain;
 use tracing::{debug, warn};
 
-use crate::class::{self, Class};
+use crate::class::{self, Class, Failure};
 use crate::pace::{Meter, Pace};
 use crate::producer::{NotTaken, Producer, Report};
 use crate::readback::{Standing, Verdict};
-use crate::scout::Failure;
 use crate::status::State;
 use crate::window::Passed;
-use crate::worker::{Beyond, Ground, Worker};
+use crate::worker::{Beyond, TopicFacts, Worker};
 
 /// Events handed over between two looks at the reports.
 const STRIDE: usize = 1000;
@@ -61,8 +60,8 @@ enum Filled {
 
 impl Worker {
     /// Lets events flow until the producer's life ends. `Ok`: told to stop, or superseded.
-    pub(crate) fn flow(&mut self, standing: Standing, ground: &Ground) -> Result<(), Failure> {
-        let batch_bytes = self.batch_bytes.min(ground.max_message.saturating_sub(1024).max(1024));
+    pub(crate) fn flow(&mut self, standing: Standing, found: &TopicFacts) -> Result<(), Failure> {
+        let batch_bytes = self.batch_bytes.min(found.max_message.saturating_sub(1024).max(1024));
         let producer = self.start_producer(batch_bytes)?;
         self.shared.begin_life();
         let now = Instant::now();
@@ -346,7 +345,7 @@ impl Worker {
             let text = format!("no broker has answered for {hours} h: they may have forgotten the producer");
             return Err(Failure::new(Class::Transient, text));
         }
-        let (class, why) = flow.producer.ear().last().unwrap_or((Class::Transient, "no answer".into()));
+        let (class, why) = flow.producer.last_error().get().unwrap_or((Class::Transient, "no answer".into()));
         let state = if class == Class::Denied { State::Denied } else { State::Unreachable };
         self.shared.failed(&why);
         self.shared.enter(state, format!("no broker takes events: {why}; events are kept on disk and tried for ever"));

@@ -16,6 +16,20 @@
 //!   ([`Status`]); it starts, collects and goes on trying without Kafka.
 //! - A topic that is not what it was (another cluster, made anew, cut back) is said aloud, as an event too, and settled as configured.
 //!
+//! Words of its own, in code and logs:
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | hand over | give an event to the producer; nobody knows yet whether it stands in Kafka |
+//! | report | what librdkafka says about an event that was handed over: its offset, or why not |
+//! | doubt | events beyond the cursor may stand in Kafka, and no producer lives that would report them |
+//! | read back | read what stands in Kafka beyond the cursor, to settle a doubt |
+//! | standing | which of the events in doubt were found |
+//! | place | of a partition: the offset at which reading back begins; kept in the cursor's note |
+//! | note | what is kept beside the cursor: cluster, topic, places, what is still to be told |
+//! | suspect | an event of a batch that Kafka refused; it is sent alone, to find the one that was meant |
+//! | life | of a producer: from its start to its first failed event |
+//!
 //! Not its business: gap events for what the log lost ([`edge_buffer::Read::Lost`] is skipped here, the daemon tells it), commands, retention.
 //! One thing it cannot know: a request of a killed process that a network holds back longer than [`Config::request_timeout`], or that a lagging
 //! follower keeps from view as long, can land after the reading back. Its events then stand twice, with the same sequence.
@@ -46,10 +60,10 @@ mod producer;
 mod readback;
 mod reading;
 mod refused;
-mod scout;
 mod shared;
 mod status;
 mod telling;
+mod topic_client;
 mod window;
 mod worker;
 

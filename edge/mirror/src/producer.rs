@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 
-use crate::client::{self, Ear, Quiet, drop_aside};
+use crate::client::{self, LastError, Quiet, drop_aside};
 use crate::window::{Handle, Outcome};
 use crate::{Config, Error};
 
@@ -60,7 +60,7 @@ pub(crate) enum NotTaken {
 /// One life of the idempotent producer, and with it one stretch without doubt.
 pub(crate) struct Producer {
     inner: BaseProducer<Reports>,
-    ear: Arc<Ear>,
+    last_error: Arc<LastError>,
     topic: String,
     edge_id: String,
     /// `<epoch>:`, followed by the digits of the number at hand.
@@ -93,13 +93,13 @@ impl Producer {
             .set("queue.buffering.max.messages", (config.window + 1).to_string())
             .set("queue.buffering.max.kbytes", queue_kib.to_string());
         config.kafka.apply_overrides(&mut settings);
-        let ear = Arc::new(Ear::default());
+        let last_error = Arc::new(LastError::default());
         let queue = Mutex::new(Vec::with_capacity(config.window.min(10_000)));
-        let context = Reports { quiet: Quiet(ear.clone()), queue };
+        let context = Reports { quiet: Quiet(last_error.clone()), queue };
         let inner = settings.create_with_context(context).map_err(Error::Client)?;
         let position = format!("{epoch}:").into_bytes();
         let epoch_len = position.len();
-        Ok(Self { inner, ear, topic: config.assets_topic.clone(), edge_id: config.edge_id.clone(), position, epoch_len })
+        Ok(Self { inner, last_error, topic: config.assets_topic.clone(), edge_id: config.edge_id.clone(), position, epoch_len })
     }
 
     /// Hands an event over. Does not wait.
@@ -156,8 +156,8 @@ impl Producer {
         self.inner.client().fatal_error()
     }
 
-    pub(crate) fn ear(&self) -> &Ear {
-        &self.ear
+    pub(crate) fn last_error(&self) -> &LastError {
+        &self.last_error
     }
 
     /// Waits for what is still on its way, at most so long: reports go to `reports`.

@@ -11,9 +11,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::class::{self, Class};
+use crate::class::{self, Class, Failure};
 use crate::readback::Standing;
-use crate::scout::{Failure, Scout};
+use crate::topic_client::TopicClient;
 
 /// A cluster that gives nothing for so long has failed.
 const STALLED: Duration = Duration::from_secs(30);
@@ -69,7 +69,7 @@ pub(crate) enum Ended {
 
 /// Reads each partition from its place up to its target and notes what of ours stands there. Moves the places on; takes from `budget` (bytes).
 pub(crate) fn read(
-    scout: &Scout,
+    client: &TopicClient,
     ours: &Ours,
     places: &mut Places,
     targets: &[(i32, i64)],
@@ -79,7 +79,7 @@ pub(crate) fn read(
 ) -> Result<Ended, Failure> {
     let mut open: BTreeMap<i32, i64> = targets.iter().copied().filter(|(p, end)| places.get(p).is_some_and(|at| at < end)).collect();
     let starts: Vec<(i32, i64)> = open.keys().map(|partition| (*partition, places[partition])).collect();
-    each(scout, &ours.topic, &starts, turn, |seen| {
+    each(client, &ours.topic, &starts, turn, |seen| {
         match seen {
             Seen::Record(message) => {
                 let partition = message.partition();
@@ -110,11 +110,11 @@ pub(crate) fn read(
 }
 
 /// Looks whether each partition's last acknowledged event is where it was. Returns the partitions that hold another record there.
-pub(crate) fn verify(scout: &Scout, ours: &Ours, expected: &BTreeMap<i32, (i64, u64)>, turn: Turn<'_>) -> Result<Vec<i32>, Failure> {
+pub(crate) fn verify(client: &TopicClient, ours: &Ours, expected: &BTreeMap<i32, (i64, u64)>, turn: Turn<'_>) -> Result<Vec<i32>, Failure> {
     let mut open = expected.clone();
     let mut changed = Vec::new();
     let starts: Vec<(i32, i64)> = open.iter().map(|(partition, (offset, _))| (*partition, *offset)).collect();
-    each(scout, &ours.topic, &starts, turn, |seen| {
+    each(client, &ours.topic, &starts, turn, |seen| {
         match seen {
             Seen::Record(message) => {
                 let partition = message.partition();
@@ -141,7 +141,7 @@ enum Seen<'a, 'm> {
 }
 
 fn each(
-    scout: &Scout,
+    client: &TopicClient,
     topic: &str,
     starts: &[(i32, i64)],
     turn: Turn<'_>,
@@ -155,7 +155,7 @@ fn each(
     for (partition, offset) in starts {
         assignment.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(failed)?;
     }
-    scout.consumer.assign(&assignment).map_err(failed)?;
+    client.consumer.assign(&assignment).map_err(failed)?;
     let mut heard = Instant::now();
     let mut count = 0_u32;
     let ended = loop {
@@ -163,7 +163,7 @@ fn each(
         if count.is_multiple_of(256) && !turn() {
             break Ok(Ended::Stopped);
         }
-        let seen = match scout.consumer.poll(Duration::from_millis(100)) {
+        let seen = match client.consumer.poll(Duration::from_millis(100)) {
             None if !turn() => break Ok(Ended::Stopped),
             None => {
                 if heard.elapsed() > STALLED {
@@ -190,6 +190,6 @@ fn each(
             break Ok(ended);
         }
     };
-    scout.consumer.unassign().map_err(failed)?;
+    client.consumer.unassign().map_err(failed)?;
     ended
 }

@@ -8,9 +8,8 @@ use edge_buffer::{Entry, Stored};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tracing::{error, info};
 
-use crate::class::{self, Class};
+use crate::class::{self, Class, Failure};
 use crate::flow::Flow;
-use crate::scout::Failure;
 use crate::worker::Worker;
 
 /// So many records refused one after the other, for another reason than their size, are no longer taken for bad records.

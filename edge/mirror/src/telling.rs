@@ -8,9 +8,8 @@ use edge_buffer::{Appended, Entry, Log};
 use service::error::chain;
 use tracing::warn;
 
-use crate::class::Class;
+use crate::class::{Class, Failure};
 use crate::note::Untold;
-use crate::scout::Failure;
 use crate::worker::Worker;
 
 /// So many events wait at most; the note has to stay small.

@@ -8,14 +8,14 @@ use edge_buffer::{Arrivals, Cursor, Log};
 use service::error::chain;
 use tracing::info;
 
-use crate::class::Class;
+use crate::class::{Class, Failure};
 use crate::client::drop_aside;
 use crate::ends::Mark;
 use crate::note::{Note, Place};
 use crate::reading::Ours;
-use crate::scout::{Failure, Scout};
 use crate::shared::Shared;
 use crate::status::State;
+use crate::topic_client::TopicClient;
 use crate::window::Window;
 use crate::{Config, CreateTopics, admin};
 
@@ -51,9 +51,9 @@ pub(crate) enum Beyond {
     Maybe,
 }
 
-/// What was found on arrival.
+/// The topic as it was found before a producer starts.
 #[derive(Debug)]
-pub(crate) struct Ground {
+pub(crate) struct TopicFacts {
     pub(crate) cluster: String,
     pub(crate) partitions: Vec<i32>,
     pub(crate) ends: Vec<(i32, i64)>,
@@ -81,7 +81,7 @@ pub(crate) struct Worker {
     /// The largest batch that the topic takes, once it was asked.
     pub(crate) max_message: Option<usize>,
     pub(crate) kept: (u64, Instant),
-    scout: Option<Scout>,
+    client: Option<TopicClient>,
     pause: Duration,
 }
 
@@ -114,7 +114,7 @@ impl Worker {
             batch_bytes: BATCH,
             max_message: None,
             kept: (sequence, now),
-            scout: None,
+            client: None,
             pause: PAUSE,
         }
     }
@@ -131,8 +131,8 @@ impl Worker {
                 }
             }
         }
-        if let Some(scout) = self.scout.take() {
-            drop_aside(scout, Duration::ZERO);
+        if let Some(client) = self.client.take() {
+            drop_aside(client, Duration::ZERO);
         }
         // Giving way is for good: only being stopped ends it.
         while !self.shared.is_stopping() {
@@ -144,52 +144,52 @@ impl Worker {
 
     /// From finding Kafka to the end of a producer's life. `Ok`: told to stop, or superseded.
     fn session(&mut self) -> Result<(), Failure> {
-        let scout = match self.scout.take() {
-            Some(scout) => scout,
-            None => Scout::new(&self.config, "look").map_err(|e| Failure::new(Class::Transient, e.to_string()))?,
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => TopicClient::new(&self.config, "look").map_err(|e| Failure::new(Class::Transient, e.to_string()))?,
         };
-        let ground = match self.arrive(&scout) {
-            Ok(Some(ground)) => ground,
+        let found = match self.find_topic(&client) {
+            Ok(Some(found)) => found,
             // The client goes on connecting meanwhile; a new one would begin from the start.
             Ok(None) => return Ok(()),
             Err(failure) => {
-                self.scout = Some(scout);
+                self.client = Some(client);
                 return Err(failure);
             }
         };
-        let settled = self.compare(&scout, &ground).and_then(|()| self.settle(&scout, &ground));
-        drop_aside(scout, Duration::ZERO);
+        let settled = self.compare(&client, &found).and_then(|()| self.settle(&client, &found));
+        drop_aside(client, Duration::ZERO);
         match settled? {
-            Some(standing) => self.flow(standing, &ground),
+            Some(standing) => self.flow(standing, &found),
             None => Ok(()),
         }
     }
 
     /// Finds the topic, creating it if it may.
-    fn arrive(&mut self, scout: &Scout) -> Result<Option<Ground>, Failure> {
+    fn find_topic(&mut self, client: &TopicClient) -> Result<Option<TopicFacts>, Failure> {
         let topic = self.config.assets_topic.clone();
         if !self.turn() {
             return Ok(None);
         }
-        let partitions = match scout.partitions(&topic) {
+        let partitions = match client.partitions(&topic) {
             Err(failure) if failure.class == Class::Topic => {
                 self.create_topic(&topic)?;
-                scout.partitions(&topic)?
+                client.partitions(&topic)?
             }
             found => found?,
         };
         if !self.turn() {
             return Ok(None);
         }
-        let cluster = scout.cluster().unwrap_or_default();
+        let cluster = client.cluster().unwrap_or_default();
         self.shared.turn();
-        let ends = scout.ends(&topic, &partitions)?;
+        let ends = client.ends(&topic, &partitions)?;
         self.shared.turn();
         // Asked once, also where we may not know: a limit that somebody lowers later shows itself by refusals.
         let max_message =
             *self.max_message.get_or_insert_with(|| admin::max_message_bytes(&self.config, &topic).unwrap_or(DEFAULT_MAX_MESSAGE));
         self.shared.update(|status| status.cluster = (!cluster.is_empty()).then(|| cluster.clone()));
-        Ok(Some(Ground { cluster, partitions, ends, max_message }))
+        Ok(Some(TopicFacts { cluster, partitions, ends, max_message }))
     }
 
     fn create_topic(&self, topic: &str) -> Result<(), Failure> {
@@ -255,9 +255,9 @@ impl Worker {
     }
 
     /// The note for this cluster and topic; a new one where there is none.
-    pub(crate) fn note_for(&mut self, ground: &Ground) -> &mut Note {
+    pub(crate) fn note_for(&mut self, found: &TopicFacts) -> &mut Note {
         let topic = &self.config.assets_topic;
-        self.note.get_or_insert_with(|| Note::new(ground.cluster.clone(), topic.clone()))
+        self.note.get_or_insert_with(|| Note::new(found.cluster.clone(), topic.clone()))
     }
 
     pub(crate) fn ours(&self) -> Ours {

@@ -7,43 +7,22 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::class::{self, Class};
-use crate::client::{self, Ear, Quiet};
+use crate::class::{self, Class, Failure};
+use crate::client::{self, LastError, Quiet};
 use crate::{Config, Error};
 
 /// How long one question to the cluster may take. Connecting goes on between questions, so a long link needs no more.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Something failed; what it means, and in words.
-#[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    pub(crate) class: Class,
-    pub(crate) text: String,
-}
-
-impl Failure {
-    pub(crate) fn new(class: Class, text: impl Into<String>) -> Self {
-        Self { class, text: text.into() }
-    }
-
-    /// A failed call; the reason is often only in what the client said beside it.
-    fn of(what: &str, error: &KafkaError, ear: &Ear) -> Self {
-        match ear.take() {
-            Some((class, reason)) => Self::new(class, format!("{what}: {reason}")),
-            None => Self::new(class::of_error(error), format!("{what}: {error}")),
-        }
-    }
-}
-
 /// A consumer without a group, for questions and for reading back.
-pub(crate) struct Scout {
+pub(crate) struct TopicClient {
     pub(crate) consumer: BaseConsumer<Quiet>,
-    ear: Arc<Ear>,
+    last_error: Arc<LastError>,
 }
 
-impl Scout {
+impl TopicClient {
     pub(crate) fn new(config: &Config, role: &str) -> Result<Self, Error> {
-        let ear = Arc::new(Ear::default());
+        let last_error = Arc::new(LastError::default());
         let mut settings = client::settings(config, role)?;
         settings
             // librdkafka asks for a name even where no group is joined and nothing committed.
@@ -57,8 +36,8 @@ impl Scout {
             .set("fetch.message.max.bytes", (256 << 10).to_string())
             .set("queued.max.messages.kbytes", (16 << 10).to_string())
             .set("topic.metadata.refresh.interval.ms", "30000");
-        let consumer = settings.create_with_context(Quiet(ear.clone())).map_err(Error::Client)?;
-        Ok(Self { consumer, ear })
+        let consumer = settings.create_with_context(Quiet(last_error.clone())).map_err(Error::Client)?;
+        Ok(Self { consumer, last_error })
     }
 
     /// The topic's partitions. [`Class::Topic`] if there is no such topic.
@@ -124,7 +103,7 @@ impl Scout {
 
     pub(crate) fn failure(&self, what: &str, error: &KafkaError) -> Failure {
         self.serve();
-        Failure::of(what, error, &self.ear)
+        Failure::of_call(what, error, &self.last_error)
     }
 
     /// Lets the client tell what it has to tell. Only for a consumer without assignment: a record would be lost.
