@@ -16,13 +16,16 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The broker's address, or `None` with a word on why nothing is tested.
+/// The broker's address; `None` if whoever runs the tests wants none that need servers.
 pub(crate) fn kafka() -> Option<String> {
     let address = std::env::var("OPENFACTORY_KAFKA").ok().filter(|address| !address.is_empty());
-    if address.is_none() {
-        println!("skipped: OPENFACTORY_KAFKA does not name a Kafka broker; ./dev test starts one");
+    if address.is_none() && std::env::var("OPENFACTORY_SKIP_SERVERS").is_ok_and(|value| value == "1") {
+        println!("skipped: OPENFACTORY_SKIP_SERVERS is set, and OPENFACTORY_KAFKA names no broker");
+        return None;
     }
-    address
+    let remedy =
+        "type `eval \"$(./dev env)\"` and run the tests under target/debug/with-kafka, or leave them out by OPENFACTORY_SKIP_SERVERS=1";
+    Some(address.unwrap_or_else(|| panic!("OPENFACTORY_KAFKA does not name a Kafka broker: {remedy}")))
 }
 
 pub(crate) fn wait_until(what: &str, mirror: &Mirror, condition: impl FnMut() -> bool) {
