@@ -150,10 +150,15 @@ impl Config {
         Ok(client)
     }
 
-    /// Refuses overrides of properties on which promises rest: their names (all that librdkafka knows them by), and why.
+    /// Which properties, on which promises rest, are overridden all the same: of their names (all that librdkafka knows them by), and why.
+    pub fn overridden<'p>(&self, properties: &'p [(&'p str, &'static str)]) -> impl Iterator<Item = (&'p str, &'static str)> {
+        properties.iter().copied().filter(|(property, _)| self.overrides.contains_key(*property))
+    }
+
+    /// Refuses such overrides.
     pub fn protect(&self, properties: &[(&str, &'static str)]) -> Result<(), Error> {
-        let overridden = properties.iter().find(|(property, _)| self.overrides.contains_key(*property));
-        overridden.map_or(Ok(()), |(property, why)| Err(Error::Protected { property: (*property).to_owned(), why }))
+        let first = self.overridden(properties).next();
+        first.map_or(Ok(()), |(property, why)| Err(Error::Protected { property: property.to_owned(), why }))
     }
 
     /// Lets the user's own properties win.

@@ -24,10 +24,8 @@ const PROTECTED: &[(&str, &str)] = &[
 
 /// What is wrong with the overrides of the `[kafka]` section, as (key, message).
 pub fn override_problems(kafka: &service::kafka::Config) -> Vec<(String, String)> {
-    let problem = |(property, reason): &(&str, &str)| {
-        kafka.overrides.contains_key(*property).then(|| (format!("kafka.overrides.{property:?}"), format!("cannot be changed: {reason}")))
-    };
-    PROTECTED.iter().filter_map(problem).collect()
+    let problem = |(property, reason)| (format!("kafka.overrides.{property:?}"), format!("cannot be changed: {reason}"));
+    kafka.overridden(PROTECTED).map(problem).collect()
 }
 
 #[cfg(test)]
