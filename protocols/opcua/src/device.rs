@@ -42,15 +42,6 @@ impl From<Closed> for Halt {
     }
 }
 
-/// Which session a new connection has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Opened {
-    /// The one of the connection before: the server reactivated it, with its subscriptions.
-    SameSession,
-    /// A new one, which has to take the subscriptions over.
-    NewSession,
-}
-
 /// A device: its items, its subscriptions on the server, and how far they were read.
 pub(crate) struct Device {
     pub(crate) config: Arc<Config>,
@@ -58,6 +49,8 @@ pub(crate) struct Device {
     pub(crate) limits: Limits,
     pub(crate) items: Vec<Item>,
     pub(crate) subscriptions: Vec<Subscription>,
+    /// The session that has the subscriptions, by the server's id.
+    pub(crate) owner: NodeId,
     pub(crate) acks: Acks,
     pub(crate) events: EventReader,
     /// When the server last published something, a keep-alive at least.
@@ -86,6 +79,7 @@ impl Device {
             link,
             limits: Limits::default(),
             subscriptions: Vec::new(),
+            owner: NodeId::null(),
             acks: Acks::default(),
             heard: None,
             started: None,
@@ -99,7 +93,7 @@ impl Device {
     }
 
     /// A session is open: takes up what the server still has for us, says what is lost, and makes anew what is missing.
-    pub(crate) async fn connected(&mut self, session: &Arc<Session>, opened: Opened) -> Result<(), Halt> {
+    pub(crate) async fn connected(&mut self, session: &Arc<Session>) -> Result<(), Halt> {
         let started = start_time(session).await?;
         if self.started.is_some() && started.is_some() && self.started != started {
             // Ids of subscriptions start anew with the server, and may be somebody else's now.
@@ -110,7 +104,7 @@ impl Device {
         if started.is_some() {
             self.started = started;
         }
-        self.recover(session, opened).await?;
+        self.recover(session).await?;
         if !self.is_known {
             tolerate("reading the server's limits", self.limits.learn(session).await)?;
             if self.items.iter().any(|item| matches!(item.follow, Follow::Events { .. })) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use gateway::Backoff;
-use opcua::client::{Session, SessionActivity, SessionConnectMode, SessionEventLoop, SessionPollResult};
+use opcua::client::{Session, SessionActivity, SessionEventLoop, SessionPollResult};
 use opcua::types::StatusCode;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -34,8 +34,6 @@ pub(crate) struct LineState {
     pub(crate) up: bool,
     /// How often a session was activated.
     pub(crate) connections: u64,
-    /// How often the server gave a new session instead of the old one.
-    pub(crate) sessions: u64,
     /// Why the last attempt failed, or the connection was lost.
     pub(crate) trouble: Option<StatusCode>,
     /// The task gave up: a new line, with endpoints asked anew, is needed.
@@ -125,14 +123,13 @@ async fn poll(events: SessionEventLoop<DialedConnector>, tell: watch::Sender<Lin
     let (mut since, mut silent, mut refused) = (Instant::now(), 0, 0);
     while let Some(event) = events.next().await {
         match event {
-            Ok(SessionPollResult::Reconnected(mode)) => {
+            Ok(SessionPollResult::Reconnected(_)) => {
                 (since, silent, refused) = (Instant::now(), 0, 0);
                 cut.server_answered();
                 tell.send_modify(|state| {
                     state.up = true;
                     state.trouble = None;
                     state.connections += 1;
-                    state.sessions += u64::from(matches!(mode, SessionConnectMode::NewSession(_)));
                 });
             }
             Ok(SessionPollResult::ConnectionLost(status)) => {

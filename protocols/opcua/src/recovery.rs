@@ -13,7 +13,7 @@ use opcua::client::{Session, UARequest};
 use opcua::types::{NotificationMessage, StatusCode};
 use tracing::{debug, info, warn};
 
-use crate::device::{Device, Halt, Opened};
+use crate::device::{Device, Halt};
 use crate::notifications::has_data;
 use crate::sequence::{next, steps};
 use crate::subscription::{self, Subscription};
@@ -83,15 +83,18 @@ pub(crate) async fn republish(session: &Session, subscription: u32, number: u32)
 
 impl Device {
     /// Takes up the subscriptions; those that are lost are forgotten, and told as a gap.
-    pub(crate) async fn recover(&mut self, session: &Arc<Session>, opened: Opened) -> Result<(), Halt> {
+    pub(crate) async fn recover(&mut self, session: &Arc<Session>) -> Result<(), Halt> {
+        let present = session.server_session_id();
         let known: Vec<u32> = self.subscriptions.iter().map(|s| s.id).collect();
         if known.is_empty() {
+            self.owner = present;
             return Ok(());
         }
         // Not known to be complete: made anew.
         let mut lost: Vec<u32> = self.subscriptions.iter().filter(|s| !s.is_whole).map(|s| s.id).collect();
-        if opened == Opened::NewSession {
+        if self.owner != present {
             lost.extend(self.transfer(session).await?);
+            self.owner = present;
         }
         for id in known {
             if !lost.contains(&id) && !self.republish_all(session, id).await? {
@@ -124,6 +127,15 @@ impl Device {
         Ok(lost)
     }
 
+    /// Asks for a message again, in the session that has the subscription: while a message waited for the log, the connection may have been
+    /// lost and come back with another session, to which the server gives nothing yet.
+    async fn ask_again(&self, session: &Session, id: u32, number: u32) -> Result<Again, StatusCode> {
+        match republish(session, id, number).await? {
+            Again::Nothing | Again::NoSubscription if session.server_session_id() != self.owner => Err(StatusCode::BadSessionIdInvalid),
+            again => Ok(again),
+        }
+    }
+
     /// Fetches everything that a subscription sent since its last message; `false` if the server does not have it any more.
     async fn republish_all(&mut self, session: &Session, id: u32) -> Result<bool, Halt> {
         let (mut fetched, mut given_up) = (0_u32, false);
@@ -136,7 +148,7 @@ impl Device {
                 given_up = true;
                 continue;
             }
-            let again = republish(session, id, number).await;
+            let again = self.ask_again(session, id, number).await;
             if matches!(
                 again,
                 Err(StatusCode::BadDecodingError | StatusCode::BadEncodingLimitsExceeded | StatusCode::BadTcpMessageTooLarge)
@@ -175,7 +187,7 @@ impl Device {
                 continue;
             }
             let is_kept = available.is_none_or(|numbers| numbers.is_empty() || numbers.contains(&number));
-            match if is_kept { republish(session, id, number).await? } else { Again::Nothing } {
+            match if is_kept { self.ask_again(session, id, number).await? } else { Again::Nothing } {
                 Again::Message(message) => {
                     self.deliver(id, *message).await?;
                     fetched += 1;

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::config::Config;
 use crate::connect::{self, Again, Chosen, Refusal};
-use crate::device::{Device, Halt, Opened};
+use crate::device::{Device, Halt};
 use crate::diagnose::Failure;
 use crate::line::{Line, LineState};
 use crate::{Error, Identity, TrustStore};
@@ -129,20 +129,16 @@ async fn serve(device: &mut Device, mut line: Line, chosen: &Chosen, stop: &Canc
 
 async fn follow(device: &mut Device, line: &mut Line, chosen: &Chosen) -> End {
     let mut unusable = Backoff::new(UNUSABLE.0, UNUSABLE.1);
-    // Each line has sessions of its own.
-    let mut taken_over = 0;
     loop {
         let state = match wait_up(device, line, chosen).await {
             Ok(state) => state,
             Err(end) => return end,
         };
         let session = line.session.clone();
-        let opened = if state.sessions == taken_over { Opened::SameSession } else { Opened::NewSession };
-        let worked = match device.connected(&session, opened).await {
+        let worked = match device.connected(&session).await {
             Ok(()) => {
-                taken_over = state.sessions;
                 device.times_connected += 1;
-                debug!(connection = state.connections, session = state.sessions, "connected");
+                debug!(connection = state.connections, session = %device.owner, "connected");
                 if device.link.connected().await.is_err() {
                     return End::Stopped;
                 }
