@@ -18,6 +18,8 @@ use opcua::types::{
 const LARGEST: usize = 1_000;
 /// References a server may put into one answer to a browse; the rest follows with continuation points.
 const REFERENCES: u32 = 1_000;
+/// References of one node, many times what a machine has: a server that never comes to the end would keep us here for ever.
+const MOST_REFERENCES: usize = 100_000;
 /// For requests with long lists: small controllers need seconds for a thousand items.
 pub(crate) const SLOW: Duration = Duration::from_secs(30);
 
@@ -134,22 +136,21 @@ pub(crate) async fn browse(
     .await?;
     let mut all = Vec::with_capacity(first.len());
     for result in first {
-        if result.status_code.is_bad() {
-            all.push(Err(result.status_code));
-            continue;
-        }
+        let mut status = result.status_code;
         let mut references = result.references.unwrap_or_default();
         let mut point = result.continuation_point;
-        while !is_end(&point) {
+        while !status.is_bad() && !is_end(&point) && references.len() < MOST_REFERENCES {
             let request = BrowseNext::new(session).continuation_points(vec![point]).timeout(SLOW);
             let answer = request.send(session.channel()).await.map_err(|e| e.status())?;
             let Some(next) = answer.results.unwrap_or_default().into_iter().next() else { break };
             let more = next.references.unwrap_or_default();
-            // A server that gives a continuation point and nothing with it would keep us here for ever.
+            // Likewise a server that gives a continuation point and nothing with it.
             point = if more.is_empty() { ByteString::null() } else { next.continuation_point };
             references.extend(more);
+            // A part of the references is no answer.
+            status = next.status_code;
         }
-        all.push(Ok(references));
+        all.push(if status.is_bad() { Err(status) } else { Ok(references) });
     }
     Ok(all)
 }
