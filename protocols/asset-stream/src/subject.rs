@@ -23,7 +23,7 @@ pub const MAX_LENGTH: usize = 2048;
 
 /// The subject is longer than [`MAX_LENGTH`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the subject has {0} bytes; NATS takes at most {MAX_LENGTH}")]
+#[error("the subject has {0} bytes; at most {MAX_LENGTH} are sure to fit into what NATS reads")]
 pub struct TooLong(pub usize);
 
 /// `<asset>.<ID>`: what subscribers see. `asset` is the record's key.
