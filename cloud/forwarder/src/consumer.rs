@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
@@ -65,6 +66,8 @@ impl Consumer {
             .set("fetch.error.backoff.ms", "200")
             .set("statistics.interval.ms", "1000");
         config.kafka.apply_overrides(&mut client);
+        // What is said of it, group.rs decides.
+        client.set_log_level(RDKafkaLogLevel::Debug);
         let bell = Arc::new(Bell::default());
         let context = Context::new(setup, runtime, bell.clone());
         let failed = |source| Error::KafkaClient { client: "consumer", source };

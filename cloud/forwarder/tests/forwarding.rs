@@ -398,6 +398,26 @@ async fn what_an_edge_wrote_late_is_served_once_and_hides_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_kafka_dropped_while_nobody_forwarded_is_passed_over() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("dropped"));
+    make_topic(&kafka, &topic, 1).await;
+    let mut edge = Edge::new(&kafka, &topic);
+    for expected in [1, 2] {
+        edge.write("PRESS-1", "temp");
+        edge.flush();
+        let forwarder = Forwarder::start(config(&kafka, &topic, route(), &[("C1", &nats)])).expect("a good config");
+        let handle = forwarder.handle();
+        wait_until("it is forwarded", async || nats.count(STREAM).await, |count| *count == expected).await;
+        wait_until("nothing is left", async || handle.status(), |s| s.forwarded == 1 && s.lag == 0).await;
+        assert!(forwarder.stop(GRACE).await);
+        edge.write("PRESS-1", "temp");
+        edge.flush();
+        support::drop_records(&kafka, &topic).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_missing_is_waited_for_and_said() {
     let Some((kafka, program)) = servers() else { return };
     let (nats, topic) = (Nats::start(&program), unique("missing"));

@@ -125,7 +125,11 @@ impl ClientContext for Context {
         }
     }
 
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // The only word about records that Kafka dropped before we read them.
+        if matches!((level, facility), (RDKafkaLogLevel::Warning, "OFFSET")) {
+            return warn!(message, "Kafka no longer has the records from here on: they were not forwarded, and never will be");
+        }
         // It tells each failed connection again and again; what matters of it comes as an error, too.
         debug!(facility, message, "librdkafka");
     }

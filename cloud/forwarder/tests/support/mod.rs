@@ -11,11 +11,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_nats::jetstream::{self, consumer::pull::OrderedConfig};
 use cloud_forwarder::config::{Cluster, Forward, Route, Stream};
 use futures::StreamExt;
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// A deadline that a slow machine meets, too.
 pub(crate) const LONG: Duration = Duration::from_secs(90);
@@ -295,6 +295,14 @@ pub(crate) async fn make_topic_with(kafka: &str, topic: &str, partitions: i32, c
     made.into_iter().for_each(|result| {
         result.expect("the topic is made");
     });
+}
+
+/// Lets Kafka drop all records of the first partition, as its retention does.
+pub(crate) async fn drop_records(kafka: &str, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
+    let mut all = TopicPartitionList::new();
+    all.add_partition_offset(topic, 0, Offset::End).expect("an offset");
+    admin.delete_records(&all, &AdminOptions::new()).await.expect("Kafka answers");
 }
 
 /// A forwarder's config for one topic into one cluster.
