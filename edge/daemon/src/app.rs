@@ -19,6 +19,7 @@ use crate::devices::{Device, Gateways};
 use crate::ingest::{self, Counters};
 use crate::register::Known;
 use crate::status::{Sources, Watched};
+use crate::unheard::Unheard;
 use crate::{losses, register, socket};
 
 /// How long gateways may take to say goodbye to their devices.
@@ -56,6 +57,12 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
     let log = opened.log;
     info!(epoch = log.epoch(), durable = log.durable(), took = ?opened.recovery.took, "the log is open");
     tell_recovery(&opened.recovery);
+    let unheard = if opened.recovery.was_closed || opened.recovery.is_new_epoch {
+        None
+    } else {
+        let log = log.clone();
+        Some(tokio::task::spawn_blocking(move || Unheard::look(&log)).await?.context("the end of the log cannot be read")?)
+    };
     let mirror = match config.mirror() {
         Some(mirror) => Some(Mirror::start(mirror, log.clone()).context("the mirror cannot be started")?),
         None => {
@@ -79,6 +86,9 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
     };
     let keys = log.keys();
     let known = |asset: &Arc<str>| if keys.contains_key(asset) { Known::Before } else { Known::New };
+    if unheard.is_some() {
+        sender.send(register::unavailable(&own_asset)).await.context("the edge's own facts")?;
+    }
     sender.send(register::edge_starts(&own_asset, known(&own_asset))).await.context("the edge's own facts")?;
 
     let stop_gateways = CancellationToken::new();
@@ -89,7 +99,16 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
         let Device { name, asset, connector, facts } = device;
         let protocol = connector.protocol();
         let gateway = made.make(connector).map_err(|reason| anyhow::anyhow!("device {name}: {reason}"))?;
-        let link = DeviceLink::new(name.clone(), asset.clone(), sender.clone());
+        let mut link = DeviceLink::new(name.clone(), asset.clone(), sender.clone());
+        if let Some(unheard) = &unheard
+            && known(&asset) == Known::Before
+        {
+            // Nobody could say so when the edge crashed.
+            sender.send(register::unavailable(&asset)).await.context("a device's facts")?;
+            if let Some(since) = unheard.since(&asset) {
+                link = link.unheard_since(since);
+            }
+        }
         sender.send(facts.samples(&own_asset, known(&asset))).await.context("a device's facts")?;
         watched.push(Watched { name, asset, protocol, status: link.status().clone() });
         gateways.spawn(gateway::supervise(gateway, link, stop_gateways.clone()));
@@ -132,7 +151,7 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
             warn!("some gateways did not end in time and are dropped");
             gateways.abort_all();
         }
-        sender.send(register::edge_stops(&own_asset)).await.ok();
+        sender.send(register::unavailable(&own_asset)).await.ok();
         drop(sender);
         tokio::task::spawn_blocking(move || ingest.join()).await.ok();
         background.cancel();

@@ -20,6 +20,7 @@ mod socket;
 mod status;
 mod status_table;
 mod tail;
+mod unheard;
 
 use std::process::ExitCode;
 
@@ -39,8 +40,9 @@ fn main() -> ExitCode {
         Command::Status(args) => status_table::run(&cli.config, &args),
         Command::Tail(args) => tail::run(&cli.config, &args),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "openfactory-edge", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "openfactory-edge", &mut script);
+            service::output::print(&String::from_utf8_lossy(&script)).map_err(Into::into)
         }
     };
     match result {

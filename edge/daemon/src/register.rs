@@ -44,9 +44,9 @@ pub(crate) fn edge_starts(own_asset: &Arc<str>, known: Known) -> Vec<Sample> {
     samples
 }
 
-/// The last event of an edge that stops in order.
-pub(crate) fn edge_stops(own_asset: &Arc<str>) -> Vec<Sample> {
-    vec![facts::availability(own_asset.clone(), Availability::Unavailable, Timestamp::now())]
+/// The last event of an edge that stops in order, and what a crash could not say of itself and of its devices.
+pub(crate) fn unavailable(asset: &Arc<str>) -> Vec<Sample> {
+    vec![facts::availability(asset.clone(), Availability::Unavailable, Timestamp::now())]
 }
 
 /// Type and place are told at each start, the same again if nothing changed. References are told empty only to a new asset: others may

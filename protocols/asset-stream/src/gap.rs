@@ -24,6 +24,8 @@ pub enum GapReason {
     DeviceQueueOverflow,
     /// The device could not give again what it sent while the connection was away.
     ConnectionLost,
+    /// The edge ended without stopping in order, and heard nothing until it ran again.
+    EdgeCrashed,
 }
 
 impl GapReason {
@@ -37,6 +39,7 @@ impl GapReason {
             Self::RefusedByKafka => "refused_by_kafka",
             Self::DeviceQueueOverflow => "device_queue_overflow",
             Self::ConnectionLost => "connection_lost",
+            Self::EdgeCrashed => "edge_crashed",
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The one way from gateways to the log: bounded, ordered, never dropping.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use asset_stream::facts::{self, Availability};
-use asset_stream::{DataItem, Gap, Kind, Sample, Timestamp};
+use asset_stream::{DataItem, Gap, GapReason, Kind, Sample, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, info, warn};
 
@@ -116,12 +116,21 @@ pub struct DeviceLink {
     asset: Arc<str>,
     sender: SampleSender,
     status: Arc<DeviceStatus>,
+    /// Since when nobody listened because the edge crashed; taken when it is told.
+    unheard_since: Arc<Mutex<Option<Timestamp>>>,
 }
 
 impl DeviceLink {
     /// A link for the device `name` (the key in its device file) whose asset is `asset`.
     pub fn new(name: impl Into<Arc<str>>, asset: impl Into<Arc<str>>, sender: SampleSender) -> Self {
-        Self { name: name.into(), asset: asset.into(), sender, status: Arc::new(DeviceStatus::default()) }
+        let (status, unheard_since) = (Arc::new(DeviceStatus::default()), Arc::default());
+        Self { name: name.into(), asset: asset.into(), sender, status, unheard_since }
+    }
+
+    /// The edge did not stop in order: what the device said from `since` on was not heard, which is told when it answers.
+    #[must_use]
+    pub fn unheard_since(self, since: Timestamp) -> Self {
+        Self { unheard_since: Arc::new(Mutex::new(Some(since))), ..self }
     }
 
     /// The device's key in its device file.
@@ -158,8 +167,28 @@ impl DeviceLink {
             Some(Connection::Connected) => Ok(()),
             _ => {
                 info!("the device answers");
+                let since = self.unheard_since.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(since) = since {
+                    self.gap(&self.unheard(since)).await?;
+                }
                 self.tell(Availability::Available).await
             }
+        }
+    }
+
+    fn unheard(&self, since: Timestamp) -> Gap {
+        let now = Timestamp::now();
+        Gap {
+            asset: self.asset.clone(),
+            item: None,
+            reason: GapReason::EdgeCrashed,
+            count: None,
+            sequences: None,
+            asset_sequences: None,
+            epoch: None,
+            from: since.min(now),
+            to: now,
+            detail: "the edge ended without stopping in order (crash, kill, power cut) and did not listen".into(),
         }
     }
 
@@ -209,6 +238,7 @@ impl DeviceLink {
 #[cfg(test)]
 mod tests {
     use super::{DeviceLink, Outcome, channel};
+    use asset_stream::Timestamp;
 
     #[tokio::test]
     async fn avail_is_told_on_change_only() {
@@ -227,6 +257,21 @@ mod tests {
             told.extend(batch.samples.iter().map(|s| format!("{:?}", s.value)));
         }
         assert_eq!(told, ["Text(\"UNAVAILABLE\")", "Text(\"AVAILABLE\")", "Text(\"UNAVAILABLE\")"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_of_the_edge_left_unheard_is_told_once_before_the_device_is_available() {
+        let (sender, mut receiver) = channel(1 << 20);
+        let link = DeviceLink::new("press", "PRESS-1", sender).unheard_since(Timestamp::from_millis(1_000));
+        link.connected().await.expect("open");
+        link.lost("reset").await.expect("open");
+        link.connected().await.expect("open");
+        drop(link);
+        let mut ids = Vec::new();
+        while let Some(batch) = receiver.recv().await {
+            ids.extend(batch.samples.iter().map(|sample| sample.item.id.to_string()));
+        }
+        assert_eq!(ids, ["gap", "avail", "avail", "avail"]);
     }
 
     #[tokio::test]
