@@ -113,7 +113,7 @@ impl Committer {
                 None => match jobs.recv_timeout(TICK) {
                     Ok(job) => job,
                     Err(RecvTimeoutError::Timeout) => {
-                        self.shared.retain();
+                        self.look_around();
                         continue;
                     }
                     Err(RecvTimeoutError::Disconnected) => Job::End,
@@ -124,7 +124,7 @@ impl Committer {
                     let group = self.group(block, jobs, &mut held);
                     self.commit(group);
                     if looked.elapsed() >= TICK {
-                        self.shared.retain();
+                        self.look_around();
                         looked = Instant::now();
                     }
                 }
@@ -133,6 +133,17 @@ impl Committer {
             }
         }
         self.close()
+    }
+
+    /// What is done now and then: old segments go; and if somebody took the segment's file away, what comes is not written into nothing.
+    fn look_around(&mut self) {
+        self.shared.retain();
+        let Some(active) = self.active.as_mut().filter(|active| !active.is_abandoned) else { return };
+        let path = self.shared.path(active.first);
+        if matches!(self.shared.storage.open(&path), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            tracing::error!(path = %path.display(), "the file that is being written was taken away: going on in a new one; what it held is lost");
+            active.is_abandoned = true;
+        }
     }
 
     /// The block and those behind it that are ready too.
@@ -256,6 +267,8 @@ impl Committer {
         // A segment that is mostly checkpoint would make no headway.
         let reserved = shared.config.segment_bytes.max(needed + frame.len()).next_multiple_of(4096);
         frame.set_reserved(reserved);
+        // Somebody may have taken the whole folder away.
+        shared.storage.create_dir(&shared.config.dir).map_err(|error| Failure::Disk(Error::io("make", &shared.config.dir)(error)))?;
         let (file, temporary) = loop {
             shared.make_room(reserved).map_err(|NoRoom(why)| Failure::Full(why))?;
             self.attempts += 1;

@@ -41,6 +41,13 @@ impl Shared {
                     format!("{free} bytes are free on the file system, {needed} are needed, {} must stay free (min_free)", config.min_free)
                 }
             };
+            // Somebody else may have filled the file system: then nothing that could go would be enough, and nothing is given up for nothing.
+            let most = self.segments.lock().droppable_bytes();
+            if free.saturating_add(most) < needed.saturating_add(config.min_free) {
+                return Err(NoRoom(format!(
+                    "{why}; dropping everything ({most} bytes) would not be enough: something else fills the disk"
+                )));
+            }
             gained += self.drop_one().map_err(|NoRoom(but)| NoRoom(format!("{why}; {but}")))?;
         }
     }

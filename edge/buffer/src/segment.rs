@@ -64,6 +64,11 @@ impl Segments {
         self.list.iter().map(|segment| segment.bytes).sum()
     }
 
+    /// Bytes of all but the newest, which is never dropped.
+    pub(crate) fn droppable_bytes(&self) -> u64 {
+        self.bytes() - self.list.last().map_or(0, |segment| segment.bytes)
+    }
+
     /// The oldest segment, and the first sequence of the one behind it; `None` if it is the only one.
     pub(crate) fn oldest(&self) -> Option<(Arc<Segment>, u64)> {
         match &self.list[..] {

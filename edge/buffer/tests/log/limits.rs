@@ -408,3 +408,40 @@ fn status_tells_how_old_the_oldest_unacknowledged_entry_is() {
     acknowledge(&log, 400);
     assert_eq!(log.stats().oldest_unacknowledged, None);
 }
+
+#[test]
+fn nothing_is_dropped_where_dropping_everything_would_not_be_enough() {
+    let sim = Sim::new(1);
+    sim.set_capacity(SMALL + 12 * SEGMENT);
+    let log = open_on(Config { min_free: 2 * SEGMENT, max_bytes: 1 << 30, ..config() }, sim.storage()).expect("a log").log;
+    fill(&log, 300);
+    // Somebody else fills the disk.
+    sim.set_capacity(sim.used().saturating_sub(log.stats().segments as u64 * SEGMENT));
+    let refused = loop {
+        match log.append_durable(entries(0, 20)).expect("an open log") {
+            Appended::Durable { .. } => {}
+            Appended::Refused { reason, .. } => break reason,
+        }
+    };
+    assert!(refused.to_string().contains("something else fills the disk"), "{refused}");
+    assert_eq!((log.stats().first, log.stats().dropped), (1, 0), "what was durable stays");
+}
+
+#[test]
+fn a_log_whose_file_was_taken_away_goes_on_in_a_new_one_and_says_what_is_lost() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = Config { dir: dir.path().join("log"), min_free: 0, max_bytes: 64 << 20, ..Config::default() };
+    let config = Config { segment_bytes: 1 << 20, ..config };
+    let log = edge_buffer::open(config.clone()).expect("a log").log;
+    fill(&log, 100);
+    std::fs::remove_dir_all(&config.dir).expect("removed");
+    wait_until("the log to notice", || {
+        fill(&log, log.durable() + 20);
+        std::fs::read_dir(&config.dir)
+            .is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().ends_with(".seg"))))
+    });
+    let mut reader = log.reader(0);
+    let Ok(read) = reader.next_block(1) else { panic!("the log cannot be read") };
+    assert!(matches!(read[..], [Read::Lost { first: 1, .. }]), "{read:?}");
+    assert_eq!(log.losses().iter().map(|loss| (loss.reason, loss.first)).collect::<Vec<_>>(), [(LossReason::Damaged, 1)]);
+}
