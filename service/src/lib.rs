@@ -4,7 +4,7 @@
 //! - [`logging`]: the journal under systemd, readable lines elsewhere.
 //! - [`signals`], [`notify`]: being started, watched and stopped by systemd.
 //! - [`kafka`]: how to reach the brokers, the same section in both config files.
-//! - [`tls`]: one TLS provider for everything; [`error`]: errors as people read them.
+//! - [`tls`]: one TLS provider for everything; [`error`], [`output`]: what people read.
 //!
 //! Non-goals: anything about assets, logs or protocols; a framework. No workspace crate is used here.
 
@@ -13,6 +13,7 @@ pub mod error;
 pub mod kafka;
 pub mod logging;
 pub mod notify;
+pub mod output;
 pub mod signals;
 pub mod tls;
 pub mod units;

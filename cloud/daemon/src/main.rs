@@ -29,8 +29,9 @@ fn main() -> ExitCode {
         Command::Route => start(&cli, Service::Route),
         Command::CheckConfig => check(&cli),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "openfactory-cloud", &mut std::io::stdout());
-            ExitCode::SUCCESS
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "openfactory-cloud", &mut script);
+            print(&String::from_utf8_lossy(&script))
         }
     }
 }
@@ -56,11 +57,18 @@ fn start(cli: &Cli, wanted: Service) -> ExitCode {
 
 fn check(cli: &Cli) -> ExitCode {
     match Config::load(&cli.config, &[Service::Forward, Service::Route]) {
-        Ok(config) => {
-            print!("{}", config.summary());
-            ExitCode::SUCCESS
-        }
+        Ok(config) => print(&config.summary()),
         Err(problems) => refuse(&problems),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match service::output::print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("openfactory-cloud: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

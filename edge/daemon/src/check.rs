@@ -1,9 +1,9 @@
 //! `openfactory-edge check-config`, and the same check before `run`.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
 use asset_stream::document::{Environment, Problems};
 
 use crate::BAD_CONFIG;
@@ -37,19 +37,32 @@ pub(crate) fn run(file: &Path) -> ExitCode {
     for warning in &checked.warnings {
         eprintln!("warning: {warning}");
     }
-    let Checked { config, devices, .. } = checked;
-    println!("{} is fine", file.display());
-    println!("edge      {} (asset {})", config.edge.id, config.asset());
-    println!("devices   {} from {}", devices.len(), config.edge.devices.display());
-    for device in &devices {
-        println!("          {} → {} ({})", device.name, device.asset, device.connector.protocol());
+    let printed = summary(file, &checked).map_err(anyhow::Error::new).and_then(|text| Ok(service::output::print(&text)?));
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("openfactory-edge: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    println!("state     {}", config.edge.state_dir.display());
+}
+
+/// What was understood.
+fn summary(file: &Path, Checked { config, devices, .. }: &Checked) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    let out = &mut text;
+    writeln!(out, "{} is fine", file.display())?;
+    writeln!(out, "edge      {} (asset {})", config.edge.id, config.asset())?;
+    writeln!(out, "devices   {} from {}", devices.len(), config.edge.devices.display())?;
+    for device in devices {
+        writeln!(out, "          {} → {} ({})", device.name, device.asset, device.connector.protocol())?;
+    }
+    writeln!(out, "state     {}", config.edge.state_dir.display())?;
     match &config.kafka {
-        Some(kafka) => println!("kafka     {} → topic {}", kafka.brokers.join(", "), config.mirror.topic),
-        None => println!("kafka     none: the edge collects and keeps, nothing is sent"),
+        Some(kafka) => writeln!(out, "kafka     {} → topic {}", kafka.brokers.join(", "), config.mirror.topic)?,
+        None => writeln!(out, "kafka     none: the edge collects and keeps, nothing is sent")?,
     }
-    ExitCode::SUCCESS
+    Ok(text)
 }
 
 /// Prints the problems of a bad config; systemd does not restart on the exit code.
@@ -65,13 +78,10 @@ pub(crate) fn refuse(problems: &[String]) -> ExitCode {
     ExitCode::from(BAD_CONFIG)
 }
 
-/// Where the running daemon answers, by its config.
+/// Where the running daemon answers, by its config: whoever may use the socket need not be able to read the files that the config names.
 pub(crate) fn socket_of(file: &Path) -> anyhow::Result<PathBuf> {
-    match Config::load(file) {
-        Ok(config) => Ok(config.edge.socket),
-        Err(problems) => bail!(
-            "{}\nthe daemon's socket is not known without its config; name it by --config",
-            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        ),
-    }
+    Config::read(file).map(|config| config.edge.socket).map_err(|problems| {
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}\nthe daemon's socket is not known without its config; name it by --config", problems.join("\n"))
+    })
 }

@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use asset_stream::device_file::validate_asset;
 use asset_stream::topics;
 use serde::Deserialize;
 use service::config::Problem;
 use service::units;
+
+/// Unix sockets have a place for so many bytes of their path.
+const MAX_SOCKET: usize = 107;
+/// The channel counts bytes in 32 bits.
+const MAX_MEMORY: u64 = 4 << 30;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -179,8 +185,15 @@ pub(crate) enum OnChangedTopic {
 }
 
 impl Config {
-    /// Reads the file; relative paths in it are relative to its folder.
+    /// Reads the file and looks whether it can work.
     pub(crate) fn load(file: &Path) -> Result<Self, Vec<Problem>> {
+        let config = Self::read(file)?;
+        let problems = config.contradictions(file);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// Reads the file; relative paths in it are relative to its folder.
+    pub(crate) fn read(file: &Path) -> Result<Self, Vec<Problem>> {
         let mut config: Self = service::config::load(file)?;
         let folder = file.parent().unwrap_or(Path::new("."));
         for path in [&mut config.edge.devices, &mut config.edge.state_dir, &mut config.edge.socket] {
@@ -190,8 +203,7 @@ impl Config {
             *path = folder.join(&*path);
         }
         config.kafka.iter_mut().for_each(|kafka| kafka.resolve_paths(folder));
-        let problems = config.contradictions(file);
-        if problems.is_empty() { Ok(config) } else { Err(problems) }
+        Ok(config)
     }
 
     /// The UUID of the edge's own asset.
@@ -247,6 +259,18 @@ impl Config {
         let id = &self.edge.id;
         if id.is_empty() || id.len() > 128 || !id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
             problem("edge.id", format!("{id:?}: expected 1 to 128 letters, digits, '-', '_' or '.'"));
+        }
+        if let Err(what) = validate_asset(&self.asset()) {
+            problem("edge.asset", what);
+        }
+        if self.edge.socket.as_os_str().len() > MAX_SOCKET {
+            problem("edge.socket", format!("the path is too long: at most {MAX_SOCKET} bytes"));
+        }
+        if self.edge.memory > MAX_MEMORY {
+            problem("edge.memory", "too large: at most 4 GiB".into());
+        }
+        if self.mirror.topic == self.mirror.edges_topic {
+            problem("mirror.edges_topic", "must be another topic than mirror.topic".into());
         }
         if self.log.segment_size < 1 << 20 {
             problem("log.segment_size", "too small: at least 1 MiB, or files are opened all the time".into());

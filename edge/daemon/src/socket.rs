@@ -4,7 +4,7 @@
 //! until the client hangs up. Every client has its own reader of the log; a slow one holds up nobody.
 
 use std::collections::VecDeque;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,7 +75,13 @@ pub(crate) async fn bind(path: &Path) -> anyhow::Result<Listener> {
     if UnixStream::connect(path).await.is_ok() {
         bail!("another openfactory-edge answers at {}; stop it first, or set edge.socket", path.display());
     }
-    std::fs::remove_file(path).ok();
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            bail!("{} is there and is no socket; set edge.socket to another place", path.display())
+        }
+        Ok(_) => std::fs::remove_file(path).with_context(|| format!("the old socket {} cannot be removed", path.display()))?,
+        Err(_) => {}
+    }
     let listener = UnixListener::bind(path).with_context(|| format!("the socket {} cannot be made", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).context("the socket's permissions cannot be set")?;
     Ok(Listener { listener, path: path.to_owned() })

@@ -1,5 +1,6 @@
 //! `openfactory-edge status`: the picture for people, or as JSON.
 
+use std::fmt::Write;
 use std::io::BufRead;
 use std::path::Path;
 
@@ -18,26 +19,24 @@ pub(crate) fn run(config: &Path, args: &StatusArgs) -> anyhow::Result<()> {
     let answered = ask(&socket, &Request::Status {})?.read_line(&mut line);
     answered.context("the edge took the question and does not answer; does it hang? systemctl status openfactory-edge")?;
     let status: Status = serde_json::from_str(&line).context("the daemon's answer cannot be read; is it another version?")?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
-    } else {
-        print(&status);
-    }
-    Ok(())
+    let text = if args.json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status)? };
+    service::output::print(&text).context("the status cannot be printed")
 }
 
-fn print(status: &Status) {
-    println!("edge {} ({}), version {}, running since {}", status.edge, status.asset, status.version, status.started);
+fn table(status: &Status) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    let out = &mut text;
+    writeln!(out, "edge {} ({}), version {}, running since {}", status.edge, status.asset, status.version, status.started)?;
     let events = &status.events;
-    println!("events    {} accepted, {} durable, {} refused", events.accepted, events.durable, events.refused);
-    println!("log       {}", log_line(&status.log));
+    writeln!(out, "events    {} accepted, {} durable, {} refused", events.accepted, events.durable, events.refused)?;
+    writeln!(out, "log       {}", log_line(&status.log))?;
     match &status.mirror {
-        Some(mirror) => print_mirror(mirror),
-        None => println!("mirror    no [kafka] section: the edge collects and keeps, nothing is sent"),
+        Some(mirror) => print_mirror(out, mirror)?,
+        None => writeln!(out, "mirror    no [kafka] section: the edge collects and keeps, nothing is sent")?,
     }
     if status.devices.is_empty() {
-        println!("devices   none configured");
-        return;
+        writeln!(out, "devices   none configured")?;
+        return Ok(text);
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["device", "asset", "protocol", "state", "since", "samples", "gaps"]);
@@ -51,12 +50,13 @@ fn print(status: &Status) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    println!("{table}");
+    writeln!(out, "{table}")?;
     for device in &status.devices {
         if let (Some(error), Some(at)) = (&device.last_error, &device.last_error_at) {
-            println!("{}, last error at {at}: {error}", device.name);
+            writeln!(out, "{}, last error at {at}: {error}", device.name)?;
         }
     }
+    Ok(text)
 }
 
 fn log_line(log: &LogStatus) -> String {
@@ -77,8 +77,8 @@ fn log_line(log: &LogStatus) -> String {
     line
 }
 
-fn print_mirror(mirror: &MirrorStatus) {
-    println!("mirror    {}: {}", mirror.state, mirror.detail);
+fn print_mirror(out: &mut String, mirror: &MirrorStatus) -> std::fmt::Result {
+    writeln!(out, "mirror    {}: {}", mirror.state, mirror.detail)?;
     let mut line = format!("          acknowledged {}, backlog {}, {:.0} events/s", mirror.acknowledged, mirror.backlog, mirror.rate);
     if let Some(oldest) = &mirror.oldest_unsent {
         line.push_str(&format!(", oldest unsent {oldest}"));
@@ -86,22 +86,24 @@ fn print_mirror(mirror: &MirrorStatus) {
     if let Some(eta) = mirror.eta_seconds {
         line.push_str(&format!(", caught up in about {eta} s"));
     }
-    println!("{line}");
+    writeln!(out, "{line}")?;
     if mirror.refused + mirror.resent > 0 {
-        println!("          {} refused by Kafka (see gap events), {} sent again after doubt", mirror.refused, mirror.resent);
+        writeln!(out, "          {} refused by Kafka (see gap events), {} sent again after doubt", mirror.refused, mirror.resent)?;
     }
     if mirror.holes + mirror.repeats > 0 {
-        println!(
+        writeln!(
+            out,
             "          {} events were missing behind later ones, {} stood twice: does another box use this edge's id?",
             mirror.holes, mirror.repeats
-        );
+        )?;
     }
     if mirror.changes > 0 {
-        println!("          the topic was not what it had been, {} times; see the journal", mirror.changes);
+        writeln!(out, "          the topic was not what it had been, {} times; see the journal", mirror.changes)?;
     }
     if let Some(error) = &mirror.last_error {
-        println!("          last error: {error}");
+        writeln!(out, "          last error: {error}")?;
     }
+    Ok(())
 }
 
 /// Bytes for people.

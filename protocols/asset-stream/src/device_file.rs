@@ -38,7 +38,7 @@ use crate::subject;
 
 pub use access::Access;
 pub(crate) use names::COMMAND_ENDING;
-pub use names::{ItemNames, MAX_NAME, validate_item_name};
+pub use names::{ItemNames, MAX_NAME, validate_asset, validate_item_name};
 
 /// One device of a file.
 #[derive(Clone, Debug)]
@@ -171,12 +171,8 @@ fn device<'d>(name: String, mut section: Section<'d>, taken: &mut Taken) -> Opti
 }
 
 fn is_usable(uuid: &str, section: &Section<'_>) -> bool {
-    if let Err(message) = names::validate(uuid) {
+    if let Err(message) = validate_asset(uuid) {
         section.problem("uuid", message);
-        return false;
-    }
-    if uuid.contains(',') {
-        section.problem("uuid", "contains `,`, which separates the UUIDs in references_above and references_below");
         return false;
     }
     if uuid.chars().any(char::is_lowercase) {

@@ -13,6 +13,8 @@ const OWN_ATTRIBUTES: [&str; 4] = ["timestamp", "ingestion_timestamp", "quality"
 /// Kafka refuses records that are more than an hour ahead of its clock (`message.timestamp.after.max.ms`); half of that leaves room for
 /// the difference between the edge's clock and the broker's.
 const MAX_AHEAD_MS: i64 = 30 * 60 * 1000;
+/// Nothing that a device gives again is older; a clock that says so is wrong. Kafka deletes by the record's time.
+const MAX_BEHIND_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// The record's `TYPE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,10 +120,12 @@ impl Sample {
         size_of::<Self>() + self.value.size_hint() + attributes
     }
 
-    /// The record's time, Unix milliseconds: the device's, unless its clock is so wrong that a broker refuses it or reads it as "none".
+    /// The record's time, Unix milliseconds: the device's, unless its clock is so wrong that a broker refuses the record, or deletes it for its
+    /// age before anybody has read it. `attributes.timestamp` has the device's in any case.
     pub fn record_time(&self) -> i64 {
-        let (device, ingested) = (self.timestamp.millis(), self.ingested.millis());
-        if device > 0 && device <= ingested.saturating_add(MAX_AHEAD_MS) { device } else { ingested.max(1) }
+        let (device, ingested) = (self.timestamp.millis(), self.ingested.millis().max(1));
+        let plausible = ingested.saturating_sub(MAX_BEHIND_MS).max(1)..=ingested.saturating_add(MAX_AHEAD_MS);
+        if plausible.contains(&device) { device } else { ingested }
     }
 
     /// Appends the record's value: the JSON object as Kafka gets it. About 200 bytes for a number.
@@ -169,13 +173,14 @@ mod tests {
     use crate::Timestamp;
 
     #[test]
-    fn a_device_clock_in_the_past_is_kept_and_one_far_ahead_is_clamped() {
+    fn a_device_clock_that_is_far_off_does_not_decide_the_records_time() {
         let now = 1_769_528_223_871;
         let record_time = |device, ingested| {
             let item = DataItem::new("PRESS-1", "temp", "Temperature", Kind::Samples);
             Sample::good(item.into(), 1.0, Timestamp::from_millis(device), Timestamp::from_millis(ingested)).record_time()
         };
-        assert_eq!(record_time(1_000, now), 1_000, "1970 is in the past, brokers take it");
+        assert_eq!(record_time(now - 82_800_000, now), now - 82_800_000, "what a device gives again may be hours old");
+        assert_eq!(record_time(1_000, now), now, "1970: retention would delete the record at once");
         assert_eq!(record_time(now + 60_000, now), now + 60_000, "a minute ahead is ordinary");
         assert_eq!(record_time(now + 7_200_000, now), now, "two hours ahead would be refused");
         for broken in [0, -1] {

@@ -28,6 +28,15 @@ pub fn validate_item_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether an asset may have this UUID. The error says why not, as the end of a sentence that begins with the UUID.
+pub fn validate_asset(uuid: &str) -> Result<(), String> {
+    validate(uuid)?;
+    if uuid.contains(',') {
+        return Err("contains `,`, which separates the UUIDs in references_above and references_below".into());
+    }
+    Ok(())
+}
+
 /// What holds for every name.
 pub(super) fn validate(name: &str) -> Result<(), String> {
     if name.is_empty() {
