@@ -1,11 +1,11 @@
-//! The edge is killed ten times under load: what it called durable reaches Kafka once, and it goes on by itself.
+//! The edge is killed ten times under load: what it called durable reaches Kafka once, what it could not hear is told by gap events, and it
+//! goes on by itself.
 
 use std::time::Duration;
 
 use system_tests::devices::{Devices, Make, Plan};
 use system_tests::kafka::Broker;
 use system_tests::plant::Plant;
-use system_tests::wait;
 
 #[test]
 fn an_edge_killed_ten_times_loses_and_repeats_nothing_that_it_had_accepted() -> anyhow::Result<()> {
@@ -19,14 +19,12 @@ fn an_edge_killed_ten_times_loses_and_repeats_nothing_that_it_had_accepted() -> 
     for round in 0..10 {
         // Different moments of the group commit, the mirror and the reconnect.
         plant.run_for(Duration::from_millis(700 + 130 * round))?;
-        // What was said shortly before may have been on its way to the log: it was not accepted yet.
-        let deaf_since = wait::now() - 1500;
         plant.edge.kill()?;
         plant.start_edge()?;
-        plant.nobody_listened_since(deaf_since);
     }
     plant.run_for(Duration::from_secs(3))?;
     let verdict = plant.expect_clean(Duration::from_secs(120))?;
     assert!(verdict.observed > 5_000, "the run proved little: {verdict}");
+    assert!(verdict.told_values > 0, "ten kills under load must cost something on the way to the log: {verdict}");
     plant.stop()
 }

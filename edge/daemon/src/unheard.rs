@@ -8,6 +8,8 @@ use edge_buffer::{Log, Read};
 
 /// So many of the log's last events are looked at: some tens of milliseconds.
 const LOOK_BACK: u64 = 20_000;
+/// A device's values come in the order of their messages, not quite in that of their times.
+const OUT_OF_ORDER_MS: i64 = 1_000;
 
 /// The last events before the crash, by asset.
 #[derive(Debug, Default)]
@@ -40,6 +42,6 @@ impl Unheard {
 
     /// Since when an asset's device was not listened to; `None` if the log knows of no event at all.
     pub(crate) fn since(&self, asset: &str) -> Option<Timestamp> {
-        self.last.get(asset).copied().or(self.since).map(Timestamp::from_millis)
+        self.last.get(asset).copied().or(self.since).map(|last| Timestamp::from_millis(last - OUT_OF_ORDER_MS))
     }
 }

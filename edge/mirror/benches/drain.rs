@@ -29,7 +29,7 @@ struct Options {
 }
 
 fn options() -> Options {
-    let mut options = Options { events: 500_000, rounds: 3, in_flight: 1, is_json: false };
+    let mut options = Options { events: 500_000, rounds: 5, in_flight: 1, is_json: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok()).expect("a number");
