@@ -8,6 +8,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 pub(crate) enum Class {
     /// This record is refused, whenever it is sent.
     Record,
+    /// This record is refused with this record time.
+    Time,
     /// Another record of its batch was refused; this one was not looked at.
     Neighbour,
     /// We are not allowed to.
@@ -23,11 +25,8 @@ pub(crate) enum Class {
 /// What a delivery report's error means.
 pub(crate) fn of(code: Code) -> Class {
     match code {
-        Code::MessageSizeTooLarge
-        | Code::MessageBatchTooLarge
-        | Code::InvalidMessageSize
-        | Code::InvalidRecord
-        | Code::InvalidTimestamp => Class::Record,
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize | Code::InvalidRecord => Class::Record,
+        Code::InvalidTimestamp => Class::Time,
         Code::InvalidDifferentRecord => Class::Neighbour,
         Code::TopicAuthorizationFailed
         | Code::ClusterAuthorizationFailed

@@ -23,6 +23,7 @@ use crate::client::{self, Quiet, drop_aside};
 use crate::ends::Ends;
 use crate::shared::Shared;
 use crate::status::State;
+use crate::times::Times;
 use crate::topic_client::TopicClient;
 use crate::{Config, CreateTopics, admin};
 
@@ -107,6 +108,7 @@ pub(crate) struct Announcer {
     has_complained: bool,
     has_topic: bool,
     is_watching: bool,
+    times: Times,
     ends: Ends,
 }
 
@@ -114,8 +116,18 @@ impl Announcer {
     pub(crate) fn new(config: Arc<Config>, log: Log, shared: Arc<Shared>) -> Self {
         let instance = instance();
         let started = Timestamp::now().millis();
-        let ends = Ends::default();
-        Self { config, log, shared, instance, started, has_complained: false, has_topic: false, is_watching: false, ends }
+        Self {
+            config,
+            log,
+            shared,
+            instance,
+            started,
+            has_complained: false,
+            has_topic: false,
+            is_watching: false,
+            times: Times::default(),
+            ends: Ends::default(),
+        }
     }
 
     /// Runs until told to stop, or until a younger process shows up.
@@ -177,7 +189,8 @@ impl Announcer {
         let lock = || context.last.lock().unwrap_or_else(PoisonError::into_inner);
         *lock() = None;
         let failed = |e: &KafkaError| Failure::new(crate::class::of_error(e), format!("announcing in {topic} failed: {e}"));
-        let record = BaseRecord::to(topic).key(self.config.edge_id.as_bytes()).payload(&value[..]);
+        let now = Timestamp::now().millis();
+        let record = BaseRecord::to(topic).key(self.config.edge_id.as_bytes()).payload(&value[..]).timestamp(self.times.record_time(now));
         producer.send(record).map_err(|(e, _)| failed(&e))?;
         let deadline = Instant::now() + Duration::from_secs(5);
         let delivered = loop {
@@ -191,6 +204,9 @@ impl Announcer {
         };
         let (partition, offset) = delivered.map_err(|e| {
             self.has_topic = false;
+            if crate::class::of_error(&e) == Class::Time {
+                self.times.learn([now].into_iter());
+            }
             failed(&e)
         })?;
         if !self.is_watching {

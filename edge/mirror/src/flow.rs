@@ -13,7 +13,7 @@ use crate::pace::{Meter, Pace};
 use crate::producer::{NotTaken, Producer, Report};
 use crate::readback::{Standing, Verdict};
 use crate::status::State;
-use crate::window::Passed;
+use crate::window::{Failed, Passed};
 use crate::worker::{Beyond, TopicFacts, Worker};
 
 /// Events handed over between two looks at the reports.
@@ -40,7 +40,7 @@ pub(crate) struct Flow {
     pub(crate) batch_bytes: usize,
     pub(crate) reports: Vec<Report>,
     passed: Vec<Passed>,
-    pub(crate) failures: Vec<(u64, Code)>,
+    pub(crate) failures: Vec<Failed>,
     heard: Instant,
     pace: Pace,
     meter: Meter,
@@ -160,13 +160,12 @@ impl Worker {
         self.window.advance(&mut flow.passed);
         let dropped = self.log.acknowledge(self.window.acknowledged());
         let (mut count, mut backwards) = (0, None);
-        for Passed { sequence, key, key_sequence, timestamp, place } in flow.passed.drain(..) {
+        for Passed { sequence, key, key_sequence, place } in flow.passed.drain(..) {
             if sequence <= dropped {
                 self.arrivals.note(&key, key_sequence);
             }
             let Some((partition, offset)) = place else { continue };
             count += 1;
-            self.newest_taken = self.newest_taken.max(Some(timestamp));
             if !note.acknowledge(partition, offset, sequence) {
                 backwards.get_or_insert((partition, offset));
             }
@@ -243,7 +242,8 @@ impl Worker {
                 note.unsure_through = note.unsure_through.max(flow.standing.through());
             }
             let handle = self.window.next_handle();
-            let sent_now = if is_marked { flow.producer.send_marked(&event, handle) } else { flow.producer.send(&event, handle) };
+            let at = self.times.record_time(event.timestamp);
+            let sent_now = if is_marked { flow.producer.send_marked(&event, at, handle) } else { flow.producer.send(&event, at, handle) };
             match sent_now {
                 Ok(()) => {}
                 Err(NotTaken::Full) => {
@@ -323,6 +323,7 @@ impl Worker {
         }
         self.tell_untold();
         self.take_over_ends();
+        self.times.let_go(now);
         self.measure();
         let backlog = durable.saturating_sub(self.window.acknowledged());
         self.shared.update(|status| {

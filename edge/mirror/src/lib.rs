@@ -12,6 +12,7 @@
 //!   only the others are sent. Where that cannot be settled within [`Config::doubt_limit_bytes`], events are sent again with the header `of-resent`.
 //! - The cursor `mirror` in the log never lies beyond what Kafka acknowledged (or what became a gap event because Kafka refuses it).
 //! - Memory is bounded by [`Config::window`] and [`Config::window_bytes`], whatever the backlog.
+//! - No event is given up for its time: it is sent with a record time that Kafka takes (`times`).
 //! - Nothing stops it for good but [`Mirror::stop`], and a younger process with the same edge id. Trouble is a state with a sentence
 //!   ([`Status`]); it starts, collects and goes on trying without Kafka.
 //! - A topic that is not what it was (another cluster, made anew, cut back) is said aloud, as an event too, and settled as configured.
@@ -63,6 +64,7 @@ mod refused;
 mod shared;
 mod status;
 mod telling;
+mod times;
 mod topic_client;
 mod window;
 mod worker;

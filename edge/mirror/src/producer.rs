@@ -102,16 +102,16 @@ impl Producer {
         Ok(Self { inner, last_error, topic: config.assets_topic.clone(), edge_id: config.edge_id.clone(), position, epoch_len })
     }
 
-    /// Hands an event over. Does not wait.
-    pub(crate) fn send(&mut self, event: &Stored, handle: Handle) -> Result<(), NotTaken> {
+    /// Hands an event over, with a record time in Unix ms. Does not wait.
+    pub(crate) fn send(&mut self, event: &Stored, record_time: i64, handle: Handle) -> Result<(), NotTaken> {
         let headers = self.headers(event);
-        self.hand_over(event, handle, headers)
+        self.hand_over(event, record_time, handle, headers)
     }
 
     /// Hands over an event that may stand already, or comes late: with the header `of-resent`.
-    pub(crate) fn send_marked(&mut self, event: &Stored, handle: Handle) -> Result<(), NotTaken> {
+    pub(crate) fn send_marked(&mut self, event: &Stored, record_time: i64, handle: Handle) -> Result<(), NotTaken> {
         let headers = self.headers(event).insert(Header { key: headers::RESENT, value: Some("true".as_bytes()) });
-        self.hand_over(event, handle, headers)
+        self.hand_over(event, record_time, handle, headers)
     }
 
     fn headers(&mut self, event: &Stored) -> OwnedHeaders {
@@ -121,14 +121,14 @@ impl Producer {
             .insert(Header { key: headers::ASSET_SEQUENCE, value: Some(position(&mut self.position, self.epoch_len, event.key_sequence)) })
     }
 
-    fn hand_over(&self, event: &Stored, handle: Handle, headers: OwnedHeaders) -> Result<(), NotTaken> {
+    fn hand_over(&self, event: &Stored, record_time: i64, handle: Handle, headers: OwnedHeaders) -> Result<(), NotTaken> {
         let record = BaseRecord {
             topic: &self.topic,
             partition: None,
             payload: Some(&event.value[..]),
             key: Some(event.key.as_bytes()),
             // Zero means "now" to librdkafka, and a time before 1970 is none to Kafka.
-            timestamp: Some(event.timestamp.max(1)),
+            timestamp: Some(record_time.max(1)),
             headers: Some(headers),
             delivery_opaque: handle,
         };

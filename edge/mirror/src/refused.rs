@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use asset_stream::{Event, Gap, GapReason, Sample, Timestamp};
-use edge_buffer::{Entry, Stored};
+use asset_stream::{Event, Gap, GapReason, Timestamp};
+use edge_buffer::Stored;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tracing::{error, info};
 
 use crate::class::{self, Class, Failure};
 use crate::flow::Flow;
+use crate::window::Failed;
 use crate::worker::Worker;
 
 /// So many records refused one after the other, for another reason than their size, are no longer taken for bad records.
@@ -18,7 +19,7 @@ const TOO_MANY_REFUSED: u32 = 100;
 impl Worker {
     /// Some events were not taken. A single one that went alone and was refused for what it is becomes a gap; all else ends the producer.
     pub(crate) fn look_at_failures(&mut self, flow: &mut Flow) -> Result<(), Failure> {
-        if let [(sequence, code)] = flow.failures[..]
+        if let [Failed { sequence, code, .. }] = flow.failures[..]
             && class::of(code) == Class::Record
             && self.window.waiting() == 0
             && let Some(event) = flow.alone.take_if(|event| event.sequence == sequence)
@@ -39,11 +40,16 @@ impl Worker {
         flow.producer.drain(Duration::from_secs(1), &mut more);
         flow.reports.append(&mut more);
         self.take_reports(flow)?;
-        let worst = |class| flow.failures.iter().find(|(_, code)| class::of(*code) == class);
-        if let Some((sequence, code)) = worst(Class::Record) {
-            let refused = flow.failures.iter().filter(|(_, code)| class::of(*code) == Class::Record);
+        if flow.producer.fatal().is_some_and(|(_, text)| text.contains("Invalid timestamp")) {
+            // Of a whole batch, librdkafka calls the records that are meant invalid, and tells what for only here.
+            let invalid = flow.failures.iter_mut().filter(|failed| failed.code == Code::InvalidRecord);
+            invalid.for_each(|failed| failed.code = Code::InvalidTimestamp);
+        }
+        let worst = |class| flow.failures.iter().find(|failed| class::of(failed.code) == class);
+        if let Some(Failed { sequence, code, .. }) = worst(Class::Record) {
+            let refused = flow.failures.iter().filter(|failed| class::of(failed.code) == Class::Record);
             let before = self.suspects.len();
-            self.suspects.extend(refused.map(|(sequence, _)| *sequence));
+            self.suspects.extend(refused.map(|failed| failed.sequence));
             let count = self.suspects.len() - before;
             if class::is_about_size(*code) && count > 1 {
                 (self.batch_bytes, self.max_message) = ((flow.batch_bytes / 2).max(16 << 10), None);
@@ -52,12 +58,23 @@ impl Worker {
             info!("{text}");
             return Err(Failure::new(Class::Record, text));
         }
+        if let Some(Failed { sequence, timestamp, code }) = worst(Class::Time) {
+            let refused = flow.failures.iter().filter(|failed| class::of(failed.code) == Class::Time);
+            let remedy = self.times.learn(refused.map(|failed| failed.timestamp));
+            // Whoever was suspected was so for this, or will be again.
+            self.suspects.clear();
+            let observed = Timestamp::from_millis(*timestamp);
+            let text = format!(
+                "Kafka refuses the record times of events ({code}), as of event {sequence} of {observed}: {remedy}. They are sent again with other times; none is given up"
+            );
+            return Err(Failure::new(Class::Time, text));
+        }
         for class in [Class::Denied, Class::Topic] {
-            if let Some((_, code)) = worst(class) {
+            if let Some(Failed { code, .. }) = worst(class) {
                 return Err(Failure::new(class, format!("Kafka refuses to take events: {code}")));
             }
         }
-        let code = flow.failures[0].1;
+        let code = flow.failures[0].code;
         let text = flow.producer.fatal().map_or_else(|| code.to_string(), |(_, text)| text);
         Err(Failure::new(Class::Transient, format!("the producer cannot go on: {text}")))
     }
@@ -84,20 +101,10 @@ impl Worker {
         let decoded = Event::decode(&event.value).ok();
         let is_gap = decoded.as_ref().is_some_and(|event| event.id == "gap");
         let is_ours = decoded.as_ref().is_some_and(|event| event.value.as_str().is_some_and(|text| text.contains("refused_by_kafka")));
-        let at = if code == Code::InvalidTimestamp {
-            // Whatever clock is wrong, a time that Kafka took before is none to refuse.
-            let at = self.newest_taken.map_or(now, |taken| now.min(Timestamp::from_millis(taken)));
-            if is_gap {
-                // What it tells must not be lost with it.
-                self.tell_entry(Entry { key: event.key.clone(), timestamp: at.millis(), value: event.value.to_vec() })?;
-            }
-            at
-        } else if is_gap && is_ours {
+        if is_gap && is_ours {
             // A gap about a refused gap would be refused as well, and so on.
             return Ok(());
-        } else {
-            now
-        };
+        }
         let size = event.value.len();
         let observed = Timestamp::from_millis(event.timestamp);
         let gap = Gap {
@@ -112,6 +119,6 @@ impl Worker {
             to: observed,
             detail: format!("Kafka refused a record of {size} bytes: {code}"),
         };
-        self.tell(&Sample { timestamp: at, ..gap.to_sample(now) })
+        self.tell(&gap.to_sample(now))
     }
 }

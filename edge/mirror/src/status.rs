@@ -19,7 +19,7 @@ pub enum State {
     NoTopic,
     /// Kafka denies what we need to do.
     Denied,
-    /// Kafka refuses one record after the other.
+    /// Kafka refuses one record after the other, or their times.
     Refused,
     /// A younger process mirrors under the same edge id.
     Superseded,

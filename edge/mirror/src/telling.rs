@@ -20,11 +20,7 @@ impl Worker {
     pub(crate) fn tell(&mut self, sample: &Sample) -> Result<(), Failure> {
         let mut value = Vec::with_capacity(512);
         sample.encode(&mut value);
-        self.tell_entry(Entry { key: sample.item.asset.clone(), timestamp: sample.record_time(), value })
-    }
-
-    /// As [`Self::tell`].
-    pub(crate) fn tell_entry(&mut self, entry: Entry) -> Result<(), Failure> {
+        let entry = Entry { key: sample.item.asset.clone(), timestamp: sample.record_time(), value };
         // Many records may be refused one after the other, and each of these appends waits for the disk.
         self.shared.turn();
         let (asset, timestamp) = (entry.key.to_string(), entry.timestamp);

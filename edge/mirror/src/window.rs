@@ -42,10 +42,17 @@ pub(crate) struct Passed {
     pub(crate) sequence: u64,
     pub(crate) key: Arc<str>,
     pub(crate) key_sequence: u64,
-    /// The record's time, Unix ms.
-    pub(crate) timestamp: i64,
     /// Partition and offset, if this producer brought it there.
     pub(crate) place: Option<(i32, i64)>,
+}
+
+/// An event that was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) sequence: u64,
+    /// The event's time, Unix ms.
+    pub(crate) timestamp: i64,
+    pub(crate) code: Code,
 }
 
 /// The window. Its front is the acknowledged prefix's end.
@@ -122,8 +129,8 @@ impl Window {
         self.slots.push_back(Slot { through, bytes: 0, timestamp, event: None, state: State::Settled });
     }
 
-    /// Takes in a report; returns the event's sequence if it failed. Unknown handles and second reports are ignored.
-    pub(crate) fn report(&mut self, handle: Handle, outcome: Outcome) -> Option<(u64, Code)> {
+    /// Takes in a report; returns the event if it failed. Unknown handles and second reports are ignored.
+    pub(crate) fn report(&mut self, handle: Handle, outcome: Outcome) -> Option<Failed> {
         let slot = self.slots.get_mut(handle.wrapping_sub(self.base))?;
         if !matches!(slot.state, State::Waiting) {
             return None;
@@ -137,7 +144,7 @@ impl Window {
             }
             Err(code) => {
                 slot.state = State::Failed;
-                Some((slot.through, code))
+                Some(Failed { sequence: slot.through, timestamp: slot.timestamp, code })
             }
         }
     }
@@ -161,8 +168,8 @@ impl Window {
             };
             self.acknowledged = slot.through;
             self.base = self.base.wrapping_add(1);
-            if let Some(Slot { through, timestamp, event: Some((key, key_sequence)), .. }) = self.slots.pop_front() {
-                passed.push(Passed { sequence: through, key, key_sequence, timestamp, place });
+            if let Some(Slot { through, event: Some((key, key_sequence)), .. }) = self.slots.pop_front() {
+                passed.push(Passed { sequence: through, key, key_sequence, place });
             }
         }
     }
@@ -176,7 +183,7 @@ fn name(event: &Stored) -> Option<(Arc<str>, u64)> {
 mod tests {
     use edge_buffer::Stored;
 
-    use super::{Code, Window};
+    use super::{Code, Failed, Window};
 
     fn event(sequence: u64) -> Stored {
         Stored { sequence, key_sequence: sequence * 10, key: "PRESS-1".into(), timestamp: 0, value: Default::default() }
@@ -206,7 +213,8 @@ mod tests {
         assert_eq!(acknowledged(&mut window), (11, vec![(11, 110, None)]));
         window.report(handles[0], Ok((1, 7)));
         assert_eq!(acknowledged(&mut window), (13, vec![(12, 120, Some((1, 7))), (13, 130, Some((0, 5)))]));
-        assert_eq!(window.report(handles[2], Err(Code::MessageSizeTooLarge)), Some((14, Code::MessageSizeTooLarge)));
+        let code = Code::MessageSizeTooLarge;
+        assert_eq!(window.report(handles[2], Err(code)), Some(Failed { sequence: 14, timestamp: 0, code }));
         assert_eq!(acknowledged(&mut window), (13, vec![]), "what failed is not acknowledged");
         window.give_up(14);
         assert_eq!(acknowledged(&mut window), (20, vec![]), "neither an event that was given up nor a lost range stands in Kafka");

@@ -15,6 +15,7 @@ use crate::note::{Note, Place};
 use crate::reading::Ours;
 use crate::shared::Shared;
 use crate::status::State;
+use crate::times::Times;
 use crate::topic_client::TopicClient;
 use crate::window::Window;
 use crate::{Config, CreateTopics, admin};
@@ -73,8 +74,7 @@ pub(crate) struct Worker {
     pub(crate) arrivals: Arrivals,
     /// Events that were in a batch that Kafka refused: each is sent alone, to find the culprit.
     pub(crate) suspects: BTreeSet<u64>,
-    /// The newest record time that Kafka took in this process's life, Unix ms.
-    pub(crate) newest_taken: Option<i64>,
+    pub(crate) times: Times,
     /// Records refused since the last one that was taken.
     pub(crate) refused_in_a_row: u32,
     pub(crate) batch_bytes: usize,
@@ -109,7 +109,7 @@ impl Worker {
             mark: None,
             arrivals: Arrivals::default(),
             suspects: BTreeSet::new(),
-            newest_taken: None,
+            times: Times::default(),
             refused_in_a_row: 0,
             batch_bytes: BATCH,
             max_message: None,
@@ -293,6 +293,7 @@ impl Worker {
             Class::Topic => (State::NoTopic, failure.text.clone()),
             Class::Denied => (State::Denied, format!("{}; tried again every {} s", failure.text, DENIED_PAUSE.as_secs())),
             Class::Refusals => (State::Refused, format!("{}; tried again every {} s", failure.text, DENIED_PAUSE.as_secs())),
+            Class::Time => (State::Refused, failure.text.clone()),
             Class::Record | Class::Neighbour => (State::ReadingBack, failure.text.clone()),
             Class::Transient => (State::Unreachable, format!("{}; events are kept on disk and tried for ever", failure.text)),
         };

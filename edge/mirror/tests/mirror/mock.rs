@@ -120,6 +120,27 @@ fn a_kafka_that_denies_writing_is_named_and_tried_again() {
 }
 
 #[test]
+fn a_bad_record_in_a_batch_is_found_and_its_neighbours_arrive_in_order() {
+    let (bench, topic) = (open_log(), fresh("bad"));
+    let (cluster, mut config) = cluster(&topic);
+    // All of them in one batch, and no announcement that meets an error meant for an event.
+    config.linger = Duration::from_millis(500);
+    config.edges_topic = fresh("missing");
+    append(&bench.log, 50, 1);
+    // The first refuses a batch, the second the first event that is sent alone.
+    cluster.request_errors(RDKafkaApiKey::Produce, &[Error::RD_KAFKA_RESP_ERR_INVALID_RECORD; 2]);
+    let mirror = Mirror::start(config, bench.log.clone()).expect("starts");
+    wait_mirrored(&mirror, &bench.log);
+    let status = mirror.status();
+    assert_eq!((status.refused, status.resent, status.holes), (1, 0, 0), "{status:#?}");
+    mirror.stop(Duration::from_secs(5));
+    let records = read_all(&cluster.bootstrap_servers(), &topic);
+    judge(&records, &bench.log, &[1]);
+    let gap = records.last().expect("a gap event");
+    assert!(String::from_utf8_lossy(&gap.value).contains(r#"\"sequences\":[1,1]"#), "{gap:?}");
+}
+
+#[test]
 fn another_cluster_is_said_aloud_and_gets_what_was_not_acknowledged() {
     let (bench, topic) = (open_log(), fresh("moved"));
     let (_old, config) = cluster(&topic);
