@@ -71,7 +71,7 @@ mod tests {
         let entry = Entry { key: "PRESS-1".into(), timestamp: 1, value: b"{}".to_vec() };
         log.append_durable(vec![entry; events]).expect("durable");
         let config = Config::new(service::kafka::Config::plain("kafka:9092"), "EDGE-1");
-        let mut worker = Worker::new(Arc::new(config), log, Arc::new(Shared::default()));
+        let mut worker = Worker::new(Arc::new(config), log.clone(), Arc::new(Shared::new(log)));
         worker.note = Some(Note::new("cluster".into(), "topic".into()));
         worker.shared.begin_life();
         (worker, dir)

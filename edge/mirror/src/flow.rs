@@ -172,10 +172,9 @@ impl Worker {
         }
         flow.mirrored += count;
         let (acknowledged, outstanding) = (self.window.acknowledged(), self.window.waiting() as u64);
-        let backlog = self.log.durable().saturating_sub(acknowledged);
         self.shared.update(|status| {
             status.mirrored += count;
-            (status.acknowledged, status.outstanding, status.backlog) = (acknowledged, outstanding, backlog);
+            (status.acknowledged, status.outstanding) = (acknowledged, outstanding);
         });
         match backwards {
             None => Ok(()),
@@ -324,7 +323,6 @@ impl Worker {
         self.tell_untold();
         self.take_over_ends();
         self.times.let_go(now);
-        self.measure();
         let backlog = durable.saturating_sub(self.window.acknowledged());
         self.shared.update(|status| {
             status.rate = flow.meter.rate();

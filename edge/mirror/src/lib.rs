@@ -100,7 +100,7 @@ impl Mirror {
         config.check()?;
         // Whatever librdkafka refuses shall be told now, by the caller's own means.
         producer::Producer::start(&config, log.epoch(), worker::BATCH, config.linger)?.end(Duration::ZERO);
-        let (config, shared) = (Arc::new(config), Arc::new(Shared::default()));
+        let (config, shared) = (Arc::new(config), Arc::new(Shared::new(log.clone())));
         let (ending, ended) = mpsc::sync_channel(1);
         let worker = Worker::new(config.clone(), log.clone(), shared.clone());
         let announcer = Announcer::new(config, log, shared.clone());
@@ -143,7 +143,7 @@ impl Mirror {
     }
 }
 
-/// Looks at a mirror from elsewhere; cheap to clone, and keeps nothing running.
+/// Looks at a mirror from elsewhere; cheap to clone. Keeps nothing running, but the log open until that is closed.
 #[derive(Clone, Debug)]
 pub struct Monitor(Arc<Shared>);
 

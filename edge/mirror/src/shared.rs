@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use asset_stream::Timestamp;
+use edge_buffer::Log;
 use tracing::{info, warn};
 
 use crate::status::{Facts, State, Status};
@@ -35,8 +36,9 @@ struct Mailbox {
 }
 
 /// What the mirror's threads and its handle share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
+    log: Log,
     turns: AtomicU64,
     superseded: AtomicBool,
     changing: Mutex<Changing>,
@@ -51,6 +53,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
+    pub(crate) fn new(log: Log) -> Self {
+        Self {
+            log,
+            turns: AtomicU64::default(),
+            superseded: AtomicBool::default(),
+            changing: Mutex::default(),
+            stopping: Mutex::default(),
+            facts: Mutex::default(),
+            ends: Mutex::default(),
+        }
+    }
+
     pub(crate) fn turn(&self) {
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
@@ -60,7 +74,13 @@ impl Shared {
     }
 
     pub(crate) fn status(&self) -> Status {
-        lock(&self.changing).status.clone()
+        let mut status = lock(&self.changing).status.clone();
+        // Of this very moment: events that were durable before the question are acknowledged, or in the backlog.
+        status.backlog = self.log.durable().saturating_sub(status.acknowledged);
+        if status.backlog == 0 {
+            (status.oldest_unsent, status.eta) = (None, None);
+        }
+        status
     }
 
     /// Changes figures, not the state.

@@ -67,7 +67,7 @@ pub struct Status {
     pub mirrored: u64,
     /// Every event of the log up to this sequence is in Kafka, or told as a gap.
     pub acknowledged: u64,
-    /// Durable events that are not acknowledged.
+    /// Durable events that are not acknowledged, at the moment of asking.
     pub backlog: u64,
     /// Of these, handed over to the producer.
     pub outstanding: u64,

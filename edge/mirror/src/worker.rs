@@ -1,5 +1,6 @@
 //! The mirror's own thread: finds Kafka, settles doubt, then lets events flow, again and again.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const LONG_PAUSE: Duration = Duration::from_secs(5);
 /// The pause after a refusal that somebody has to lift.
 const DENIED_PAUSE: Duration = Duration::from_secs(30);
+/// How often the figures of the status are renewed.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// Waiting is interrupted this often, to see whether it is time to end.
 const NAP: Duration = Duration::from_millis(50);
 /// What Kafka allows in a batch where nobody says otherwise.
@@ -81,6 +84,7 @@ pub(crate) struct Worker {
     /// The largest batch that the topic takes, once it was asked.
     pub(crate) max_message: Option<usize>,
     pub(crate) kept: (u64, Instant),
+    measured_at: Cell<Instant>,
     client: Option<TopicClient>,
     pause: Duration,
 }
@@ -99,7 +103,7 @@ impl Worker {
             // The process before us is dead (it held the log's lock), but what it sent may still be under way.
             _ => Doubt::Since { through: durable, quiet_at: now + config.request_timeout },
         };
-        Self {
+        let worker = Self {
             config,
             log,
             shared,
@@ -114,9 +118,12 @@ impl Worker {
             batch_bytes: BATCH,
             max_message: None,
             kept: (sequence, now),
+            measured_at: Cell::new(now),
             client: None,
             pause: PAUSE,
-        }
+        };
+        worker.measure();
+        worker
     }
 
     /// Runs until it is told to stop.
@@ -136,7 +143,7 @@ impl Worker {
         }
         // Giving way is for good: only being stopped ends it.
         while !self.shared.is_stopping() {
-            self.shared.turn();
+            self.turn();
             std::thread::sleep(NAP);
         }
         self.shared.enter(State::Stopped, "stopped");
@@ -220,7 +227,7 @@ impl Worker {
             Doubt::None
         };
         self.window = Window::new(acknowledged);
-        self.shared.update(|status| status.outstanding = 0);
+        self.shared.update(|status| (status.outstanding, status.rate, status.eta) = (0, 0.0, None));
     }
 
     /// Keeps cursor and note in the log.
@@ -264,9 +271,12 @@ impl Worker {
         Ours { topic: self.config.assets_topic.clone(), edge_id: self.config.edge_id.clone(), epoch: self.log.epoch() }
     }
 
-    /// Counts a turn of the loop; false when it is time to end.
+    /// Counts a turn of the loop, and measures now and then; false when it is time to end.
     pub(crate) fn turn(&self) -> bool {
         self.shared.turn();
+        if self.measured_at.get().elapsed() >= MEASURE_EVERY {
+            self.measure();
+        }
         !self.shared.is_stopping() && !self.shared.is_superseded()
     }
 
@@ -299,18 +309,14 @@ impl Worker {
         };
         self.shared.failed(&failure.text);
         self.shared.enter(state, text);
-        self.measure();
     }
 
     /// Figures that move even while nothing is sent.
     pub(crate) fn measure(&self) {
-        let stats = self.log.stats();
-        let acknowledged = self.window.acknowledged();
-        let durable = self.log.durable();
-        let oldest = self.window.oldest().or(stats.oldest_unacknowledged).filter(|_| durable > acknowledged);
+        self.measured_at.set(Instant::now());
+        let oldest = self.window.oldest().or(self.log.stats().oldest_unacknowledged);
         self.shared.update(|status| {
-            status.acknowledged = acknowledged;
-            status.backlog = durable.saturating_sub(acknowledged);
+            status.acknowledged = self.window.acknowledged();
             status.oldest_unsent = oldest;
             status.outstanding = self.window.waiting() as u64;
         });

@@ -145,6 +145,7 @@ fn stopping_never_waits_for_a_network_that_is_away() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
     append(&bench.log, 10, 1);
     let mirror = Mirror::start(config(&format!("127.0.0.1:{port}"), &topic), bench.log).expect("starts without Kafka");
+    assert_eq!(mirror.status().backlog, 10, "from the first moment on");
     wait_until("it says that no broker answers", &mirror, || mirror.status().state == State::Unreachable);
     let (status, turns) = (mirror.status(), mirror.progress());
     assert!(status.sentence.contains("onnection refused") || status.sentence.contains("kept on disk"), "{status:#?}");

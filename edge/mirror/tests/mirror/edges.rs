@@ -36,7 +36,9 @@ fn an_edge_announces_itself_and_the_older_of_two_gives_way() {
     append(&twin.log, 100, 5);
     wait_mirrored(&younger, &twin.log);
     assert_eq!(younger.status().state, State::Mirroring);
-    assert_eq!(older.status().acknowledged, 100, "what came after giving way stays in its log");
+    let left = older.status();
+    assert_eq!((left.acknowledged, left.backlog), (100, 100), "what came after giving way stays in its log");
+    assert_eq!((left.rate, left.eta), (0.0, None), "and nobody is told that it will go");
     let turns = older.progress();
     wait_until("its loop still turns", &older, || older.progress() > turns);
     older.stop(Duration::from_secs(2));
