@@ -22,6 +22,10 @@ const STRIDE: usize = 1000;
 const BLOCK: usize = 500;
 /// With nothing to send, the loop turns about so often.
 const IDLE: Duration = Duration::from_millis(100);
+/// Brokers that answered within this time will as a rule answer again soon.
+const LATELY: Duration = Duration::from_secs(1);
+/// While stopping, the reports of so long are taken at a time.
+const NEAR: Duration = Duration::from_millis(20);
 /// Without a report for so long, the brokers are called unreachable.
 const SILENT: Duration = Duration::from_secs(5);
 /// What key, headers and framing add to a record, about.
@@ -82,7 +86,9 @@ impl Worker {
         };
         self.shared.enter(State::Mirroring, "events flow into Kafka");
         let ended = self.turn_around(&mut flow);
-        self.end(flow, ended)
+        let ended = self.end(flow, ended);
+        self.shared.end_life();
+        ended
     }
 
     fn start_producer(&self, batch_bytes: usize) -> Result<Producer, Failure> {
@@ -117,7 +123,7 @@ impl Worker {
             wait = match filled {
                 Filled::Some => Duration::ZERO,
                 // Brokers that have been silent for a while will not be noticed later by that.
-                Filled::Held if self.window.waiting() > 0 && flow.heard.elapsed() > Duration::from_secs(1) => Duration::from_millis(20),
+                Filled::Held if self.window.waiting() > 0 && flow.heard.elapsed() > LATELY => Duration::from_millis(20),
                 Filled::Held => Duration::from_millis(1),
                 Filled::Empty if self.window.waiting() == 0 => {
                     self.log.wait_durable(flow.reader.position(), IDLE);
@@ -362,9 +368,13 @@ impl Worker {
             && let Some(deadline) = self.shared.stop_deadline()
         {
             // Stopping in order: reports that are near are waited for, the network is not.
-            flow.reports.clear();
-            flow.producer.drain(deadline.saturating_duration_since(Instant::now()), &mut flow.reports);
-            self.take_reports(&mut flow).unwrap_or_else(|e| debug!("while stopping: {}", e.text));
+            loop {
+                flow.producer.drain(NEAR, &mut flow.reports);
+                self.take_reports(&mut flow).unwrap_or_else(|e| debug!("while stopping: {}", e.text));
+                if self.window.waiting() == 0 || flow.heard.elapsed() >= LATELY || Instant::now() >= deadline {
+                    break;
+                }
+            }
             let is_clean = self.window.is_empty() && asked_through <= self.window.acknowledged();
             self.keep(if is_clean { Beyond::Nothing } else { Beyond::Maybe })?;
             self.measure();

@@ -83,6 +83,9 @@ use edges::Announcer;
 use shared::Shared;
 use worker::Worker;
 
+/// What needs no network ends within this time.
+const SHORT: Duration = Duration::from_millis(500);
+
 /// A running mirror. Dropping it ends it as a kill would: nothing is kept, and the next one settles the doubt.
 #[derive(Debug)]
 pub struct Mirror {
@@ -136,9 +139,13 @@ impl Mirror {
 
     /// Stops in order: takes no more events, waits for outstanding reports, keeps the cursor. Returns after `grace` at the latest, whatever the network does.
     pub fn stop(self, grace: Duration) {
-        let deadline = Instant::now() + grace;
+        let mut deadline = Instant::now() + grace;
         // Keeping the cursor needs some time of its own.
         self.shared.stop(deadline - grace / 5);
+        if !self.shared.is_flowing() {
+            // It looks at Kafka, which may not answer, and has nothing to keep.
+            deadline = deadline.min(Instant::now() + SHORT);
+        }
         while self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     log: Log,
     turns: AtomicU64,
     superseded: AtomicBool,
+    /// A producer lives, so there are reports to take and a cursor to keep.
+    flowing: AtomicBool,
     changing: Mutex<Changing>,
     stopping: Mutex<Stopping>,
     facts: Mutex<Facts>,
@@ -58,6 +60,7 @@ impl Shared {
             log,
             turns: AtomicU64::default(),
             superseded: AtomicBool::default(),
+            flowing: AtomicBool::default(),
             changing: Mutex::default(),
             stopping: Mutex::default(),
             facts: Mutex::default(),
@@ -168,8 +171,18 @@ impl Shared {
 
     /// Another producer begins to live: ends that were asked for before may be those of a topic that is gone.
     pub(crate) fn begin_life(&self) {
+        self.flowing.store(true, Ordering::Release);
         let mut mailbox = lock(&self.ends);
         *mailbox = Mailbox { life: mailbox.life + 1, ends: None };
+    }
+
+    /// The producer has ended, and what it left is kept.
+    pub(crate) fn end_life(&self) {
+        self.flowing.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_flowing(&self) -> bool {
+        self.flowing.load(Ordering::Acquire)
     }
 
     /// To be read before ends are asked for.

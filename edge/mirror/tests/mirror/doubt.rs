@@ -152,6 +152,6 @@ fn stopping_never_waits_for_a_network_that_is_away() {
     assert_eq!(status.backlog, 10);
     wait_until("its loop turns", &mirror, || mirror.progress() > turns);
     let began = std::time::Instant::now();
-    mirror.stop(Duration::from_millis(500));
+    mirror.stop(Duration::from_secs(10));
     assert!(began.elapsed() < Duration::from_secs(2), "stopping took {:?}", began.elapsed());
 }

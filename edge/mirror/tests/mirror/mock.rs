@@ -1,7 +1,8 @@
 //! Errors that a real broker does not give on demand. The mock cluster cannot create topics, nor search by time, nor hold replies back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use edge_buffer::Cursor;
 use edge_mirror::{Config, CreateTopics, Mirror, State};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -83,6 +84,31 @@ fn brokers_that_are_down_and_come_back_cost_nothing_but_time() {
     assert_eq!(mirror.status().producers, 1);
     mirror.stop(Duration::from_secs(5));
     judge(&read_all(&cluster.bootstrap_servers(), &topic), &bench.log, &[]);
+}
+
+#[test]
+fn stopping_waits_for_reports_of_brokers_that_answer_and_not_for_those_that_are_away() {
+    let (bench, topic) = (open_log(), fresh("stop"));
+    let (cluster, config) = cluster(&topic);
+    let mirror = Mirror::start(config.clone(), bench.log.clone()).expect("starts");
+    append(&bench.log, 1_000, 20);
+    wait_mirrored(&mirror, &bench.log);
+    (1..=3).for_each(|broker| cluster.broker_down(broker).expect("down"));
+    append(&bench.log, 1_000, 20);
+    wait_until("it says that no broker answers", &mirror, || mirror.status().state == State::Unreachable);
+    let began = Instant::now();
+    mirror.stop(Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(2), "stopping took {:?}", began.elapsed());
+
+    (1..=3).for_each(|broker| cluster.broker_up(broker).expect("up"));
+    let mirror = Mirror::start(config, bench.log.clone()).expect("starts");
+    wait_mirrored(&mirror, &bench.log);
+    append(&bench.log, 5_000, 20);
+    wait_until("some of it is handed over", &mirror, || mirror.status().outstanding > 0 || mirror.status().backlog == 0);
+    mirror.stop(Duration::from_secs(20));
+    let cursor = bench.log.cursor(Cursor::MIRROR).expect("a cursor");
+    assert!(String::from_utf8_lossy(&cursor.note).contains(r#""clean":true"#), "{cursor:?}");
+    judge(&read_all(&cluster.bootstrap_servers(), &topic), &bench.log, &(cursor.sequence + 1..=7_000).collect::<Vec<u64>>());
 }
 
 #[test]
