@@ -18,6 +18,8 @@ pub(crate) enum Class {
     Topic,
     /// Record after record is refused: that is not the records' fault. Never a single report's meaning.
     Refusals,
+    /// The log is an older copy. Never a report's meaning.
+    Outdated,
     /// Anything else: build up everything anew, and try again.
     Transient,
 }

@@ -55,6 +55,9 @@ pub struct Announcement {
     pub oldest_unsent: Option<String>,
     /// Events that Kafka acknowledged in this life.
     pub mirrored: u64,
+    /// Every event of the epoch up to this sequence is in Kafka, or told as a gap.
+    #[serde(default)]
+    pub acknowledged: u64,
     /// How far the edge trusts its clock: `unknown`, `synchronised` or `free`.
     pub clock: String,
     /// Devices in the config.
@@ -141,7 +144,8 @@ impl Announcer {
         };
         let mut next = Instant::now();
         while !self.shared.is_stopping() && !self.shared.is_superseded() {
-            if Instant::now() >= next {
+            // What a copy of the log is judged by must not be overwritten by the copy.
+            if self.shared.is_current() && Instant::now() >= next {
                 let outcome = self.announce(&client, &producer);
                 // Until the first one went out, tries follow each other quickly: a twin must not go unnoticed for long.
                 next = Instant::now() + if outcome.is_ok() { self.config.announce_every } else { self.config.announce_every / 10 };
@@ -234,6 +238,7 @@ impl Announcer {
             backlog: status.backlog,
             oldest_unsent: status.oldest_unsent.map(|millis| Timestamp::from_millis(millis).to_string()),
             mirrored: status.mirrored,
+            acknowledged: status.acknowledged,
             clock: facts.clock.as_str().into(),
             devices: facts.devices,
             connected: facts.connected,
@@ -306,6 +311,7 @@ mod tests {
             backlog: 0,
             oldest_unsent: None,
             mirrored: 0,
+            acknowledged: 0,
             clock: String::new(),
             devices: 0,
             connected: 0,

@@ -13,6 +13,7 @@
 //! - The cursor `mirror` in the log never lies beyond what Kafka acknowledged (or what became a gap event because Kafka refuses it).
 //! - Memory is bounded by [`Config::window`] and [`Config::window_bytes`], whatever the backlog.
 //! - No event is given up for its time: it is sent with a record time that Kafka takes (`times`).
+//! - A log that is an older copy of the one that was mirrored is not sent: its numbers would be used twice (`outdated`).
 //! - Nothing stops it for good but [`Mirror::stop`], and a younger process with the same edge id. Trouble is a state with a sentence
 //!   ([`Status`]); it starts, collects and goes on trying without Kafka.
 //! - A topic that is not what it was (another cluster, made anew, cut back) is said aloud, as an event too, and settled as configured.
@@ -56,6 +57,7 @@ mod ends;
 mod error;
 mod flow;
 mod note;
+mod outdated;
 mod pace;
 mod producer;
 mod readback;

@@ -135,12 +135,13 @@ pub(crate) fn verify(client: &TopicClient, ours: &Ours, expected: &BTreeMap<i32,
     Ok(changed)
 }
 
-enum Seen<'a, 'm> {
+pub(crate) enum Seen<'a, 'm> {
     Record(&'a BorrowedMessage<'m>),
     End(i32),
 }
 
-fn each(
+/// Reads each partition from its start on, until `see` says how it ended.
+pub(crate) fn each(
     client: &TopicClient,
     topic: &str,
     starts: &[(i32, i64)],

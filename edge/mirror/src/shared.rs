@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     log: Log,
     turns: AtomicU64,
     superseded: AtomicBool,
+    /// The log is known not to be an older copy.
+    current: AtomicBool,
     /// A producer lives, so there are reports to take and a cursor to keep.
     flowing: AtomicBool,
     changing: Mutex<Changing>,
@@ -60,6 +62,7 @@ impl Shared {
             log,
             turns: AtomicU64::default(),
             superseded: AtomicBool::default(),
+            current: AtomicBool::default(),
             flowing: AtomicBool::default(),
             changing: Mutex::default(),
             stopping: Mutex::default(),
@@ -135,6 +138,14 @@ impl Shared {
 
     pub(crate) fn is_superseded(&self) -> bool {
         self.superseded.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_current(&self) {
+        self.current.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_current(&self) -> bool {
+        self.current.load(Ordering::Acquire)
     }
 
     /// Asks all threads to end; the cursor is kept, and reports are waited for until `deadline`.

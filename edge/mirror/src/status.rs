@@ -21,6 +21,8 @@ pub enum State {
     Denied,
     /// Kafka refuses one record after the other, or their times.
     Refused,
+    /// The log is an older copy of the one that was mirrored.
+    Outdated,
     /// A younger process mirrors under the same edge id.
     Superseded,
     /// Stopped in order.
@@ -38,13 +40,14 @@ impl State {
             Self::NoTopic => "no_topic",
             Self::Denied => "denied",
             Self::Refused => "refused",
+            Self::Outdated => "outdated",
             Self::Superseded => "superseded",
             Self::Stopped => "stopped",
         }
     }
 
     pub(crate) fn is_trouble(self) -> bool {
-        matches!(self, Self::Unreachable | Self::NoTopic | Self::Denied | Self::Refused | Self::Superseded)
+        matches!(self, Self::Unreachable | Self::NoTopic | Self::Denied | Self::Refused | Self::Outdated | Self::Superseded)
     }
 }
 

@@ -132,7 +132,8 @@ impl Worker {
             if let Err(failure) = self.session() {
                 self.say(&failure);
                 if failure.class != Class::Record {
-                    let pause = if matches!(failure.class, Class::Denied | Class::Refusals) { DENIED_PAUSE } else { self.pause };
+                    let pause =
+                        if matches!(failure.class, Class::Denied | Class::Refusals | Class::Outdated) { DENIED_PAUSE } else { self.pause };
                     self.pause = (self.pause * 2).min(LONG_PAUSE);
                     self.wait(pause);
                 }
@@ -155,7 +156,7 @@ impl Worker {
             Some(client) => client,
             None => TopicClient::new(&self.config, "look").map_err(|e| Failure::new(Class::Transient, e.to_string()))?,
         };
-        let found = match self.find_topic(&client) {
+        let found = match self.check_copy(&client).and_then(|()| self.find_topic(&client)) {
             Ok(Some(found)) => found,
             // The client goes on connecting meanwhile; a new one would begin from the start.
             Ok(None) => return Ok(()),
@@ -304,6 +305,7 @@ impl Worker {
             Class::Denied => (State::Denied, format!("{}; tried again every {} s", failure.text, DENIED_PAUSE.as_secs())),
             Class::Refusals => (State::Refused, format!("{}; tried again every {} s", failure.text, DENIED_PAUSE.as_secs())),
             Class::Time => (State::Refused, failure.text.clone()),
+            Class::Outdated => (State::Outdated, failure.text.clone()),
             Class::Record | Class::Neighbour => (State::ReadingBack, failure.text.clone()),
             Class::Transient => (State::Unreachable, format!("{}; events are kept on disk and tried for ever", failure.text)),
         };

@@ -51,6 +51,38 @@ fn an_edge_announces_itself_and_the_older_of_two_gives_way() {
 }
 
 #[test]
+fn an_older_copy_of_the_log_is_not_sent_and_says_why() {
+    let Some(kafka) = kafka() else { return };
+    let (bench, topic) = (open_log(), fresh("copy"));
+    append(&bench.log, 100, 5);
+    let (bench, backup) = bench.with_backup();
+    let mut settings = config(&kafka, &topic);
+    settings.announce_every = Duration::from_millis(100);
+    let mirror = Mirror::start(settings.clone(), bench.log.clone()).expect("starts");
+    append(&bench.log, 100, 5);
+    wait_mirrored(&mirror, &bench.log);
+    wait_for_announcement(&kafka, &settings.edges_topic, |a| a.acknowledged == 200);
+    mirror.stop(Duration::from_secs(2));
+
+    append(&backup.log, 50, 5);
+    assert_eq!(backup.log.epoch(), bench.log.epoch());
+    let mirror = Mirror::start(settings.clone(), backup.log).expect("starts");
+    wait_until("it says that its log is an older copy", &mirror, || mirror.status().state == State::Outdated);
+    let status = mirror.status();
+    assert!(status.sentence.contains("it ends at event 150, and 200 were mirrored"), "{}", status.sentence);
+    assert_eq!((status.acknowledged, status.backlog), (0, 150), "it goes on collecting");
+    mirror.stop(Duration::from_secs(2));
+    judge(&read_all(&kafka, &topic), &bench.log, &[]);
+
+    // A log of its own begins another epoch.
+    let new = open_log();
+    append(&new.log, 10, 5);
+    let mirror = Mirror::start(settings, new.log.clone()).expect("starts");
+    wait_mirrored(&mirror, &new.log);
+    mirror.stop(Duration::from_secs(2));
+}
+
+#[test]
 fn an_idle_edge_keeps_up_with_what_others_write_so_that_a_crash_leaves_little_to_read_back() {
     let Some(kafka) = kafka() else { return };
     let (bench, other, topic) = (open_log(), open_log(), fresh("idle"));

@@ -53,7 +53,28 @@ fn epoch_millis() -> u128 {
 /// A log in a directory of its own, which goes with it.
 pub(crate) struct Bench {
     pub(crate) log: Log,
+    config: edge_buffer::Config,
     _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    /// The log, and what a backup of its disk would hold now.
+    pub(crate) fn with_backup(self) -> (Self, Self) {
+        drop(self.log);
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = edge_buffer::Config { dir: dir.path().join("log"), ..self.config };
+        std::fs::create_dir(&config.dir).expect("a folder");
+        for file in std::fs::read_dir(&self.config.dir).expect("the log's files") {
+            let file = file.expect("a file");
+            std::fs::copy(file.path(), config.dir.join(file.file_name())).expect("copied");
+        }
+        (Self::open(self.config, self._dir), Self::open(config, dir))
+    }
+
+    fn open(config: edge_buffer::Config, dir: tempfile::TempDir) -> Self {
+        let log = edge_buffer::open(config.clone()).expect("the log opens").log;
+        Self { log, config, _dir: dir }
+    }
 }
 
 pub(crate) fn open_log() -> Bench {
@@ -63,8 +84,7 @@ pub(crate) fn open_log() -> Bench {
 pub(crate) fn open_log_with(config: edge_buffer::Config) -> Bench {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let config = edge_buffer::Config { dir: dir.path().join("log"), min_free: 0, ..config };
-    let log = edge_buffer::open(config).expect("the log opens").log;
-    Bench { log, _dir: dir }
+    Bench::open(config, dir)
 }
 
 /// Appends events, round robin over the assets.
