@@ -163,6 +163,10 @@ impl Worker {
         if !self.turn() {
             return Ok(None);
         }
+        let strangers = standing.strangers();
+        if strangers > 0 {
+            return Err(self.outdated(format!("Kafka holds {strangers} events of its epoch that it does not know")));
+        }
         if ended == Ended::TooMuch {
             standing.give_up();
         }
@@ -249,16 +253,12 @@ impl Worker {
         if !standing.is_complete() {
             warn!("reading back reached its limit: events in doubt are sent again, marked of-resent; readers drop them by their sequence");
         }
-        if standing.repeats() + standing.strangers() > 0 {
-            warn!(
-                repeats = standing.repeats(),
-                strangers = standing.strangers(),
-                "Kafka holds records of this edge and log that it did not send, or twice: does another box use the same edge id?"
-            );
+        if standing.repeats() > 0 {
+            warn!(repeats = standing.repeats(), "Kafka holds records of this edge and log twice: does another box use the same edge id?");
         }
         self.shared.update(|status| {
             status.doubts += 1;
-            status.repeats += standing.repeats() + standing.strangers();
+            status.repeats += standing.repeats();
         });
     }
 }

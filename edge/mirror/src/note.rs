@@ -19,9 +19,19 @@ pub(crate) struct Note {
     /// Events up to here may stand before their partition's place, since some of them were sent again behind others: not to find one proves nothing.
     #[serde(default)]
     pub(crate) unsure_through: u64,
+    /// The log was found to be an older copy. Kept, as the copy grows past what proves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) outdated: Option<Outdated>,
     /// Events of the mirror's own that the log did not take.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) untold: Vec<Untold>,
+}
+
+/// Under which edge id the log must not be sent, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Outdated {
+    pub(crate) edge: String,
+    pub(crate) proof: String,
 }
 
 /// An event that waits for room in the log.

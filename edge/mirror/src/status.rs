@@ -90,7 +90,7 @@ pub struct Status {
     pub refused: u64,
     /// Missing events found behind later ones of their asset.
     pub holes: u64,
-    /// Events found in Kafka more often than once, or by another writer under our id.
+    /// Events found in Kafka more often than once.
     pub repeats: u64,
     /// Times that the topic was found not to be what it was.
     pub changes: u64,

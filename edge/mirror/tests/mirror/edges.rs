@@ -64,14 +64,24 @@ fn an_older_copy_of_the_log_is_not_sent_and_says_why() {
     wait_for_announcement(&kafka, &settings.edges_topic, |a| a.acknowledged == 200);
     mirror.stop(Duration::from_secs(2));
 
-    append(&backup.log, 50, 5);
-    assert_eq!(backup.log.epoch(), bench.log.epoch());
-    let mirror = Mirror::start(settings.clone(), backup.log).expect("starts");
-    wait_until("it says that its log is an older copy", &mirror, || mirror.status().state == State::Outdated);
-    let status = mirror.status();
-    assert!(status.sentence.contains("it ends at event 150, and 200 were mirrored"), "{}", status.sentence);
-    assert_eq!((status.acknowledged, status.backlog), (0, 150), "it goes on collecting");
-    mirror.stop(Duration::from_secs(2));
+    // Known from its announcements, or, without these, from what stands in the topic.
+    let (backup, other) = backup.with_backup();
+    let proofs = ["it ends at event 150, and 200 were mirrored", "Kafka holds 50 events of its epoch that it does not know"];
+    for ((backup, edges_topic), proof) in [(backup, settings.edges_topic.clone()), (other, fresh("none"))].into_iter().zip(proofs) {
+        assert_eq!(backup.log.epoch(), bench.log.epoch());
+        let settings = edge_mirror::Config { edges_topic, ..settings.clone() };
+        append(&backup.log, 50, 5);
+        // The second time it has grown past what was mirrored.
+        for more in [100, 0] {
+            let mirror = Mirror::start(settings.clone(), backup.log.clone()).expect("starts");
+            wait_until("it says that its log is an older copy", &mirror, || mirror.status().state == State::Outdated);
+            append(&backup.log, more, 5);
+            let status = mirror.status();
+            assert!(status.sentence.contains(proof), "{}", status.sentence);
+            assert_eq!((status.acknowledged, status.backlog), (0, 250), "it goes on collecting");
+            mirror.stop(Duration::from_secs(2));
+        }
+    }
     judge(&read_all(&kafka, &topic), &bench.log, &[]);
 
     // A log of its own begins another epoch.
