@@ -179,10 +179,10 @@ impl Nats {
 impl Nats {
     /// Waits until a stream of [`route`]'s subjects has forgotten the ids that it took: ids go in the order in which they came.
     pub(crate) async fn forget_ids(&self, name: &str) {
-        let context = jetstream::new(self.client().await);
+        let (context, id) = (jetstream::new(self.client().await), unique("probe"));
         let publish = async || {
             let mut headers = async_nats::HeaderMap::new();
-            headers.insert(async_nats::header::NATS_MESSAGE_ID, "probe");
+            headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
             let ack = context.publish_with_headers("ofa.PROBE.id", headers, "".into()).await.expect("sent");
             ack.await.expect("acknowledged").duplicate
         };
@@ -287,7 +287,8 @@ pub(crate) async fn make_topic(kafka: &str, topic: &str, partitions: i32) {
 /// With a configuration, e.g. `max.message.bytes`.
 pub(crate) async fn make_topic_with(kafka: &str, topic: &str, partitions: i32, config: &[(&str, &str)]) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
-    let mut topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    // The times of the records are long past: by default a broker drops them when it looks next, half a minute after its start.
+    let mut topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1)).set("retention.ms", "-1");
     for (key, value) in config {
         topic = topic.set(key, value);
     }
