@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Collects what machines say, keeps it on this box, and mirrors it into Kafka, once and in order.
 #[derive(Debug, Parser)]
-#[command(name = "openfactory-edge", version, about, long_about = None, after_help = EXAMPLES)]
+#[command(name = "openfactory-edge", version, long_about = None, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     /// The config file.
     #[arg(long, short, global = true, value_name = "FILE", default_value = "/etc/openfactory-edge/edge.toml")]
@@ -17,10 +17,14 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  openfactory-edge check-config                         say everything that is wrong with the config
-  openfactory-edge run --config ./edge.toml             run in the foreground
-  openfactory-edge status                               devices, log and mirror of the running edge
-  openfactory-edge tail --asset PRESS-1 --json          one asset's events as they become durable
+  Say everything that is wrong with the config:
+    openfactory-edge check-config
+  Run in the foreground:
+    openfactory-edge run --config ./edge.toml
+  Devices, log and mirror of the running edge:
+    openfactory-edge status
+  One asset's last ten events, and those that follow as they become durable:
+    openfactory-edge tail --asset PRESS-1 --last 10
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 78 bad config";
 

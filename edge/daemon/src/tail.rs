@@ -18,10 +18,10 @@ pub(crate) fn run(config: &Path, args: &TailArgs) -> anyhow::Result<()> {
         writeln!(out, "{:>10}  {:<24} {:<20} {:<24} {:<24} quality", "sequence", "time (device, UTC)", "asset", "item", "value")?;
     }
     let mut left = args.count.unwrap_or(u64::MAX);
-    for line in answer.lines() {
-        if left == 0 {
-            break;
-        }
+    let mut lines = answer.lines();
+    while left > 0
+        && let Some(line) = lines.next()
+    {
         let line = line?;
         let printed = if args.json { writeln!(out, "{line}") } else { row(&mut out, &line) };
         match printed.and_then(|()| out.flush()) {
@@ -32,6 +32,11 @@ pub(crate) fn run(config: &Path, args: &TailArgs) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What devices say is shown in one line, and never steers the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn row(out: &mut impl Write, line: &str) -> std::io::Result<()> {
@@ -49,8 +54,8 @@ fn row(out: &mut impl Write, line: &str) -> std::io::Result<()> {
         tail.seq,
         attribute("timestamp"),
         tail.asset,
-        event.id,
-        value,
+        printable(&event.id),
+        printable(&value),
         quality.trim_end()
     )
 }
