@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use async_nats::jetstream::{self, consumer::pull::OrderedConfig};
+use async_nats::jetstream::{self, stream::RawMessageErrorKind};
 use cloud_forwarder::config::{Cluster, Forward, Route, Stream};
 use futures::StreamExt;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -152,18 +152,27 @@ impl Nats {
         options.connect(self.url()).await.expect("nats-server answers")
     }
 
-    /// Every message of a stream, in its order; empty if there is none.
+    /// Every message of a stream, in its order; empty if there is none. Each is asked for: a consumer of nats-server 2.9 that follows a
+    /// stream of three servers may wait for the last message for ever.
     pub(crate) async fn stream(&self, name: &str) -> Vec<async_nats::Message> {
         let context = jetstream::new(self.client().await);
-        let Ok(mut stream) = context.get_stream(name).await else { return Vec::new() };
-        let count = stream.info().await.expect("stream info").state.messages;
-        if count == 0 {
-            return Vec::new();
-        }
-        let consumer = stream.create_consumer(OrderedConfig::default()).await.expect("a consumer");
-        let messages = consumer.messages().await.expect("messages");
-        let all: Vec<_> = messages.take(usize::try_from(count).expect("fits")).map(|m| m.expect("a message").message).collect().await;
-        all
+        let Ok(stream) = context.get_stream(name).await else { return Vec::new() };
+        let state = &stream.cached_info().state;
+        let numbers = if state.messages == 0 { 1..1 } else { state.first_sequence..state.last_sequence + 1 };
+        let get = async |number| match stream.get_raw_message(number).await {
+            Ok(message) => Some(async_nats::Message {
+                subject: message.subject,
+                reply: None,
+                length: message.payload.len(),
+                payload: message.payload,
+                headers: Some(message.headers),
+                status: None,
+                description: None,
+            }),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => None,
+            Err(error) => panic!("message {number} of {name}: {error}"),
+        };
+        futures::stream::iter(numbers).map(get).buffered(256).filter_map(async |message| message).collect().await
     }
 
     /// How many messages a stream holds.
