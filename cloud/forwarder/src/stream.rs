@@ -63,7 +63,17 @@ pub(crate) async fn ensure(context: &Context, route: &Route) -> Result<(), Strin
             }
             match context.create_stream(config(route)).await {
                 Ok(_) => info!(stream = %name, subjects = %subjects(route), "stream created"),
-                Err(error) => return Err(format!("the stream {name} cannot be created: {}", chain(&error))),
+                Err(error) => {
+                    let why = chain(&error);
+                    // JetStream reserves what a stream may take.
+                    if why.contains("insufficient storage") {
+                        let mib = route.stream.max_bytes >> 20;
+                        return Err(format!(
+                            "the stream {name} may take {mib} MiB, which the server has not: lower stream.max_bytes ({why})"
+                        ));
+                    }
+                    return Err(format!("the stream {name} cannot be created: {why}"));
+                }
             }
             return Ok(());
         }

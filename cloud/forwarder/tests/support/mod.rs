@@ -331,7 +331,7 @@ pub(crate) fn config(kafka: &str, topic: &str, route: Route, clusters: &[(&str, 
 
 /// A route into a small stream.
 pub(crate) fn route() -> Route {
-    Route { stream: Stream { name: STREAM.into(), max_bytes: 1 << 30, ..Stream::default() }, ..Route::default() }
+    Route { stream: Stream { name: STREAM.into(), max_bytes: 256 << 20, ..Stream::default() }, ..Route::default() }
 }
 
 /// The stream of [`route`].
