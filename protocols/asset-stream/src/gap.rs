@@ -24,7 +24,7 @@ pub enum GapReason {
     DeviceQueueOverflow,
     /// The device could not give again what it sent while the connection was away.
     ConnectionLost,
-    /// The edge ended without stopping in order, and heard nothing until it ran again.
+    /// The edge, or the device's gateway in it, ended without stopping in order, and heard nothing until it ran again.
     EdgeCrashed,
 }
 

@@ -116,21 +116,27 @@ pub struct DeviceLink {
     asset: Arc<str>,
     sender: SampleSender,
     status: Arc<DeviceStatus>,
-    /// Since when nobody listened because the edge crashed; taken when it is told.
-    unheard_since: Arc<Mutex<Option<Timestamp>>>,
+    /// Since when nobody listened, and why, in a sentence; taken when it is told.
+    unheard: Arc<Mutex<Option<(Timestamp, &'static str)>>>,
 }
 
 impl DeviceLink {
     /// A link for the device `name` (the key in its device file) whose asset is `asset`.
     pub fn new(name: impl Into<Arc<str>>, asset: impl Into<Arc<str>>, sender: SampleSender) -> Self {
-        let (status, unheard_since) = (Arc::new(DeviceStatus::default()), Arc::default());
-        Self { name: name.into(), asset: asset.into(), sender, status, unheard_since }
+        let (status, unheard) = (Arc::new(DeviceStatus::default()), Arc::default());
+        Self { name: name.into(), asset: asset.into(), sender, status, unheard }
     }
 
     /// The edge did not stop in order: what the device said from `since` on was not heard, which is told when it answers.
     #[must_use]
     pub fn unheard_since(self, since: Timestamp) -> Self {
-        Self { unheard_since: Arc::new(Mutex::new(Some(since))), ..self }
+        self.nobody_listens(since, "the edge ended without stopping in order (crash, kill, power cut) and did not listen");
+        self
+    }
+
+    /// Nobody listens to the device since then, for this reason.
+    pub(crate) fn nobody_listens(&self, since: Timestamp, why: &'static str) {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((since, why));
     }
 
     /// The device's key in its device file.
@@ -167,16 +173,16 @@ impl DeviceLink {
             Some(Connection::Connected) => Ok(()),
             _ => {
                 info!("the device answers");
-                let since = self.unheard_since.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(since) = since {
-                    self.gap(&self.unheard(since)).await?;
+                let unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some((since, why)) = unheard {
+                    self.gap(&self.unheard_gap(since, why)).await?;
                 }
                 self.tell(Availability::Available).await
             }
         }
     }
 
-    fn unheard(&self, since: Timestamp) -> Gap {
+    fn unheard_gap(&self, since: Timestamp, why: &str) -> Gap {
         let now = Timestamp::now();
         Gap {
             asset: self.asset.clone(),
@@ -188,7 +194,7 @@ impl DeviceLink {
             epoch: None,
             from: since.min(now),
             to: now,
-            detail: "the edge ended without stopping in order (crash, kill, power cut) and did not listen".into(),
+            detail: why.to_owned(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use asset_stream::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span};
 
@@ -43,6 +44,7 @@ pub async fn supervise(gateway: Arc<dyn Gateway>, link: DeviceLink, stop: Cancel
                 Err(failure) => format!("the gateway failed: {failure}"),
             };
             error!(%reason, "the gateway is started anew");
+            link.nobody_listens(Timestamp::now(), "the gateway of the device failed and was started anew");
             link.status().count_restart();
             if link.lost(reason).await.is_err() {
                 return;
@@ -91,13 +93,13 @@ mod tests {
         let supervisor = tokio::spawn(supervise(Arc::new(PanicsOnce(Arc::default())), link, stop.clone()));
         let mut told = Vec::new();
         while let Some(batch) = receiver.recv().await {
-            told.extend(batch.samples.iter().map(|s| format!("{:?}", s.value)));
-            if told.len() == 3 {
+            told.extend(batch.samples.iter().map(|s| if &*s.item.id == "gap" { "gap".into() } else { format!("{:?}", s.value) }));
+            if told.len() == 4 {
                 stop.cancel();
             }
         }
         supervisor.await.expect("the supervisor itself never fails");
-        assert_eq!(told, ["Text(\"AVAILABLE\")", "Text(\"UNAVAILABLE\")", "Text(\"AVAILABLE\")", "Text(\"UNAVAILABLE\")"]);
+        assert_eq!(told, ["Text(\"AVAILABLE\")", "Text(\"UNAVAILABLE\")", "gap", "Text(\"AVAILABLE\")", "Text(\"UNAVAILABLE\")"]);
         assert_eq!(status.restarts(), 1);
     }
 }
