@@ -61,7 +61,8 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
 
 fn log_line(log: &LogStatus) -> String {
     let held = if log.first == 0 { "empty".into() } else { format!("events {} to {}", log.first, log.durable) };
-    let mut line = format!("{held}, {} of {} in {} segments, epoch {}", size(log.bytes), size(log.max_bytes), log.segments, log.epoch);
+    let (bytes, most, segments, epoch) = (size(log.bytes), size(log.max_bytes), log.segments, log.epoch);
+    let mut line = format!("{held}, {bytes} of {most} in {segments} segment{}, epoch {epoch}", if segments == 1 { "" } else { "s" });
     if log.dropped + log.damaged > 0 {
         line.push_str(&format!("\n          {} events dropped because the log was full, {} damaged", log.dropped, log.damaged));
     }
