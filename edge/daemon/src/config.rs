@@ -272,20 +272,21 @@ impl Config {
         if self.mirror.topic == self.mirror.edges_topic {
             problem("mirror.edges_topic", "must be another topic than mirror.topic".into());
         }
-        if self.log.segment_size < 1 << 20 {
+        let (is_tiny, is_crowded) = (self.log.segment_size < 1 << 20, self.log.max_size < self.log.segment_size.saturating_mul(4));
+        if is_tiny {
             problem("log.segment_size", "too small: at least 1 MiB, or files are opened all the time".into());
         }
-        if self.log.max_size < 4 * self.log.segment_size {
+        if is_crowded {
             problem("log.max_size", "too small: at least four segments (log.segment_size) must fit".into());
+        }
+        if let Err(edge_buffer::Error::Config { key, problem: what }) = self.buffer().check()
+            && !is_tiny
+            && !is_crowded
+        {
+            problem(&format!("log.{}", if key == "segment_bytes" { "segment_size" } else { key }), what);
         }
         if self.edge.memory < 1 << 20 {
             problem("edge.memory", "too small: at least 1 MiB".into());
-        }
-        if self.log.segment_size > 1 << 32 {
-            problem("log.segment_size", "too large: at most 4 GiB".into());
-        }
-        if self.log.linger > Duration::from_secs(60) {
-            problem("log.linger", "too long: at most a minute".into());
         }
         if let Some(CreateTopics { partitions, replication_factor, .. }) = &self.mirror.create_topics
             && (*partitions < 1 || !(1..=i32::from(i16::MAX)).contains(replication_factor))
@@ -369,6 +370,15 @@ mod tests {
         let refused = "edge.toml: kafka: the brokers' settings cannot be used: kafka.overrides: max.in.flight cannot be overridden: \
                        set mirror.max_in_flight, which knows its limits";
         assert_eq!(told("[kafka.overrides]\n\"max.in.flight\" = \"5\"\n"), [refused]);
+    }
+
+    #[test]
+    fn what_the_log_cannot_work_with_is_told_with_its_key_here() {
+        let told = |log: &str| problems(&format!("[edge]\nid = \"a\"\n[log]\n{log}\n"));
+        let [linger] = &told("linger = \"2 h\"")[..] else { panic!("expected one problem") };
+        assert!(linger.starts_with("edge.toml: log.linger: "), "{linger}");
+        let [size] = &told("segment_size = \"5 GiB\"\nmax_size = \"40 GiB\"")[..] else { panic!("expected one problem") };
+        assert!(size.starts_with("edge.toml: log.segment_size: "), "{size}");
     }
 
     #[test]
