@@ -14,6 +14,7 @@ mod cli;
 mod config;
 mod devices;
 mod ingest;
+mod look_back;
 mod losses;
 mod register;
 mod socket;

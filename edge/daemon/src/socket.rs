@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::look_back;
 use crate::status::Sources;
 
 /// A request line longer than this is no request.
@@ -193,24 +194,15 @@ fn start(log: &Log, assets: &[String], last: u64) -> anyhow::Result<u64> {
     let mut back = last;
     loop {
         back = back.saturating_mul(16).min(LOOK_BACK).min(end);
-        let mut reader = log.reader(end - back);
         let mut found = VecDeque::new();
-        while reader.position() < end {
-            let block = reader.next_block(500)?;
-            if block.is_empty() {
-                break;
-            }
-            for read in block {
-                if let Read::Entry(stored) = read
-                    && is_wanted(assets, &stored)
-                {
-                    found.push_back(stored.sequence);
-                    if found.len() as u64 > last {
-                        found.pop_front();
-                    }
+        look_back::entries(log, back, |stored| {
+            if is_wanted(assets, &stored) {
+                found.push_back(stored.sequence);
+                if found.len() as u64 > last {
+                    found.pop_front();
                 }
             }
-        }
+        })?;
         if found.len() as u64 == last || back == end || back == LOOK_BACK {
             return Ok(found.front().map_or(end, |first| first - 1));
         }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use asset_stream::Timestamp;
-use edge_buffer::{Log, Read};
+use edge_buffer::Log;
+
+use crate::look_back;
 
 /// So many of the log's last events are looked at: some tens of milliseconds.
 const LOOK_BACK: u64 = 20_000;
@@ -22,21 +24,11 @@ pub(crate) struct Unheard {
 impl Unheard {
     /// Looks at the end of the log as it was found.
     pub(crate) fn look(log: &Log) -> Result<Self, edge_buffer::Error> {
-        let end = log.durable();
-        let mut reader = log.reader(end.saturating_sub(LOOK_BACK));
         let mut unheard = Self::default();
-        while reader.position() < end {
-            let block = reader.next_block(500)?;
-            if block.is_empty() {
-                break;
-            }
-            for read in block {
-                if let Read::Entry(stored) = read {
-                    unheard.since = Some(unheard.since.map_or(stored.timestamp, |since| since.min(stored.timestamp)));
-                    unheard.last.insert(stored.key, stored.timestamp);
-                }
-            }
-        }
+        look_back::entries(log, LOOK_BACK, |stored| {
+            unheard.since = Some(unheard.since.map_or(stored.timestamp, |since| since.min(stored.timestamp)));
+            unheard.last.insert(stored.key, stored.timestamp);
+        })?;
         Ok(unheard)
     }
 
