@@ -44,14 +44,26 @@ struct Refused {
 }
 
 impl Refused {
-    fn add(&mut self, events: impl Iterator<Item = (Arc<str>, Timestamp)>, reason: &Refusal, batch: Batch) {
+    fn new(events: impl Iterator<Item = (Arc<str>, Timestamp)>, reason: &Refusal, batch: Batch) -> Self {
+        let mut refused = Self { why: reason.to_string(), batches: vec![batch], ..Self::default() };
         for (asset, time) in events {
-            let time = time.millis();
-            *self.counts.entry(asset).or_default() += 1;
-            self.times = Some(self.times.map_or((time, time), |(from, to)| (from.min(time), to.max(time))));
+            *refused.counts.entry(asset).or_default() += 1;
+            refused.spans((time.millis(), time.millis()));
         }
-        self.why = reason.to_string();
-        self.batches.push(batch);
+        refused
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (asset, count) in other.counts {
+            *self.counts.entry(asset).or_default() += count;
+        }
+        other.times.into_iter().for_each(|times| self.spans(times));
+        self.why = other.why;
+        self.batches.extend(other.batches);
+    }
+
+    fn spans(&mut self, (from, to): (i64, i64)) {
+        self.times = Some(self.times.map_or((from, to), |(a, b)| (a.min(from), b.max(to))));
     }
 }
 
@@ -118,7 +130,7 @@ fn take(
             Appended::Refused { reason, durable } => {
                 counters.durable.fetch_add(durable as u64, Ordering::Relaxed);
                 counters.refused.fetch_add(count - durable as u64, Ordering::Relaxed);
-                locked(&refused).add(told.into_iter().skip(durable), &reason, batch);
+                locked(&refused).merge(Refused::new(told.into_iter().skip(durable), &reason, batch));
             }
         }
         drop(under_way);
@@ -129,19 +141,14 @@ fn take(
 /// Makes durable what was refused, then tells the gateways. If the disk does not take even that, it is kept and tried again; the gateways
 /// wait meanwhile, as their batches fill the channel's limit.
 fn note(log: &Log, refused: &Shared) {
-    let Refused { counts, times, why, batches } = std::mem::take(&mut *locked(refused));
-    let Some((from, to)) = times else { return };
-    match log.note_refused(counts.clone().into_iter().collect(), from, to, why.clone()) {
-        Ok(()) => batches.into_iter().for_each(|batch| batch.finish(Outcome::Refused)),
+    let taken = std::mem::take(&mut *locked(refused));
+    let Some((from, to)) = taken.times else { return };
+    let counts = taken.counts.iter().map(|(asset, count)| (asset.clone(), *count)).collect();
+    match log.note_refused(counts, from, to, taken.why.clone()) {
+        Ok(()) => taken.batches.into_iter().for_each(|batch| batch.finish(Outcome::Refused)),
         Err(error) => {
             warn!(error = chain(&error), "refused events cannot be noted; tried again");
-            let mut waiting = locked(refused);
-            for (asset, count) in counts {
-                *waiting.counts.entry(asset).or_default() += count;
-            }
-            waiting.times = Some(waiting.times.map_or((from, to), |(a, b)| (a.min(from), b.max(to))));
-            waiting.batches.extend(batches);
-            waiting.why = why;
+            locked(refused).merge(taken);
         }
     }
 }
