@@ -4,6 +4,7 @@ use crate::block;
 use crate::census::{Census, End};
 use crate::checkpoint::Checkpoint;
 use crate::format::{Kind, unpack};
+use crate::ledger::Ledger;
 use crate::scan::{Identity, Window};
 use crate::segment::Segment;
 use crate::shared::{Shared, now};
@@ -52,13 +53,7 @@ impl Shared {
             for (first, last) in ledger.unknown(self.epoch, first, last) {
                 let hole = holes.iter().find(|hole| hole.first <= first && last <= hole.last);
                 let detail = format!("{}; {kept}", missing.why);
-                for (loss, is_settled) in split(self.loss(first, last, hole, detail), acknowledged) {
-                    let loss = ledger.add(loss, acknowledged);
-                    if is_settled {
-                        ledger.settle(loss.id);
-                    }
-                    losses.push(loss);
-                }
+                losses.extend(note(ledger, self.loss(first, last, hole, detail), acknowledged));
             }
             losses
         })?;
@@ -195,8 +190,20 @@ pub(crate) fn between(before: Option<i64>, after: Option<i64>) -> (i64, i64) {
     (a.min(b), a.max(b))
 }
 
+/// Notes a loss of damage. What was acknowledged before is not lost to the stream: that part is settled at once.
+pub(crate) fn note(ledger: &mut Ledger, loss: Loss, acknowledged: u64) -> Vec<Loss> {
+    let parts = split(loss, acknowledged).into_iter().map(|(loss, is_settled)| {
+        let loss = ledger.add(loss, acknowledged);
+        if is_settled {
+            ledger.settle(loss.id);
+        }
+        loss
+    });
+    parts.collect()
+}
+
 /// Parts a loss at the acknowledged sequence; whether each part is settled because it was acknowledged before it was lost.
-pub(crate) fn split(loss: Loss, acknowledged: u64) -> Vec<(Loss, bool)> {
+fn split(loss: Loss, acknowledged: u64) -> Vec<(Loss, bool)> {
     if loss.last <= acknowledged {
         return vec![(loss, true)];
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::{Checkpoint, KeyCounts};
 use crate::commit::Active;
-use crate::damage::split;
+use crate::damage::note;
 use crate::format::{HEADER, Header, Kind, SEGMENT_NUMBERS, VERSION, version};
 use crate::kept::{self, Kept, KeptCursors};
 use crate::ledger::{Ledger, Record};
@@ -423,13 +423,7 @@ impl Work<'_> {
                     to: hole.to,
                     detail: hole.why.clone(),
                 };
-                for (loss, is_settled) in split(loss, acknowledged) {
-                    let loss = ledger.add(loss, acknowledged);
-                    if is_settled {
-                        ledger.settle(loss.id);
-                    }
-                    self.recovery.losses.push(loss);
-                }
+                self.recovery.losses.extend(note(ledger, loss, acknowledged));
             }
         }
     }
