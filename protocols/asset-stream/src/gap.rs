@@ -26,6 +26,8 @@ pub enum GapReason {
     ConnectionLost,
     /// The edge, or the device's gateway in it, ended without stopping in order, and heard nothing until it ran again.
     EdgeCrashed,
+    /// The gateway did not poll the device for many intervals, because it did not run or had to wait for other devices of the same line.
+    NotPolled,
 }
 
 impl GapReason {
@@ -40,6 +42,7 @@ impl GapReason {
             Self::DeviceQueueOverflow => "device_queue_overflow",
             Self::ConnectionLost => "connection_lost",
             Self::EdgeCrashed => "edge_crashed",
+            Self::NotPolled => "not_polled",
         }
     }
 }

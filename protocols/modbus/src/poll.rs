@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use asset_stream::{DataItem, Sample};
+use asset_stream::{DataItem, Gap, GapReason, Sample, Timestamp};
 use gateway::{Backoff, Closed, DeviceLink, Outcome, Receipt, chain};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
@@ -38,6 +38,10 @@ const LATE_IN_A_ROW: u32 = 3;
 
 /// How often it is said that a device is too slow.
 const SAY_AGAIN: Duration = Duration::from_secs(600);
+
+/// So many polls that fell out one after the other, and at least so long a time: what the device said meanwhile is told to be missing.
+const HOLE_POLLS: u32 = 5;
+const HOLE: Duration = Duration::from_secs(1);
 
 /// The status of what a device never answers, while it answers everything else.
 const NO_ANSWER: &str = "NoAnswer";
@@ -206,8 +210,7 @@ impl Device {
         let cycle = &mut session.cycles[group];
         cycle.relearn(&self.plans[group], Instant::now());
         let Some(block) = cycle.current() else {
-            self.finish(session, group);
-            return Ok(());
+            return Ok(self.finish(session, group).await?);
         };
         let answer = self.ask(block.span, self.config.timing.retries).await;
         let cycle = &mut session.cycles[group];
@@ -250,7 +253,7 @@ impl Device {
             Err(error) => return Err(End::Lost(error)),
         }
         if session.cycles[group].current().is_none() {
-            self.finish(session, group);
+            self.finish(session, group).await?;
         }
         Ok(())
     }
@@ -278,13 +281,14 @@ impl Device {
         Ok(())
     }
 
-    fn finish(&mut self, session: &mut Session, group: usize) {
+    async fn finish(&mut self, session: &mut Session, group: usize) -> Result<(), Closed> {
         let now = Instant::now();
         let skipped = session.schedule.finish(group, now);
         let cycle = &mut session.cycles[group];
         cycle.end(skipped);
         let Group { name, interval } = &self.config.groups[group];
-        let is_slow = cycle.late() == LATE_IN_A_ROW && self.said_slow.is_none_or(|said| said + SAY_AGAIN < now);
+        let late = cycle.late();
+        let is_slow = late == LATE_IN_A_ROW && self.said_slow.is_none_or(|said| said + SAY_AGAIN < now);
         match (interval, cycle.relearn_at()) {
             (Interval::Once, Some(at)) => session.schedule.again(group, at),
             (Interval::Every(interval), _) if is_slow => {
@@ -294,7 +298,34 @@ impl Device {
                 warn!(skipped, "{slow}");
                 self.link.status().set_error(slow);
             }
+            // A device that is always too slow is not told of each time.
+            (Interval::Every(interval), _) if skipped >= HOLE_POLLS && late < LATE_IN_A_ROW => {
+                let hole = interval.saturating_mul(skipped);
+                if hole >= HOLE {
+                    let text = format!("group `{name}` was not polled for {} ms: {skipped} polls fell out", hole.as_millis());
+                    warn!("{text}");
+                    self.link.gap(&self.hole(hole, text)).await?;
+                }
+            }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn hole(&self, length: Duration, detail: String) -> Gap {
+        let to = Timestamp::now();
+        Gap {
+            asset: self.link.asset().clone(),
+            item: None,
+            reason: GapReason::NotPolled,
+            count: None,
+            sequences: None,
+            asset_sequences: None,
+            epoch: None,
+            // The last poll before was an interval earlier than the first that fell out, at most as long as all of them.
+            from: Timestamp::from_millis(to.millis().saturating_sub(2 * i64::try_from(length.as_millis()).unwrap_or(i64::MAX / 2))),
+            to,
+            detail,
         }
     }
 }

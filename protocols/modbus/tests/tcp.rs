@@ -245,6 +245,18 @@ async fn a_slow_device_does_not_slow_down_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn polls_that_fell_out_for_long_are_told_as_a_gap() {
+    // One answer takes longer than many polls: as if the process had stood still, or the line had been busy.
+    let device = TcpDevice::start(Behaviour::new(|q| if q.number == 20 { q.right().late(ms(1500)) } else { q.right() })).await;
+    let rest = "defaults: {interval: 20}\nvariables: {a: {holding_register: 5}}";
+    let yaml = yaml(device.port, "", rest).replace("timeout: 200", "timeout: 5000");
+    let mut edge = Edge::start(&yaml, &Buses::new());
+    edge.until("the gap", |edge| edge.values("gap").len() == 1).await;
+    let gap = edge.values("gap").concat();
+    assert!(gap.contains("not_polled") && gap.contains("polls fell out"), "{gap}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_cannot_reach_its_device_means_that_the_device_is_lost() {
     let device = TcpDevice::start(Behaviour::new(|q| q.exception(0x0B))).await;
     let rest = "defaults: {interval: 20}\nvariables: {a: {holding_register: 5}}";
