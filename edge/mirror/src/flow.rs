@@ -9,6 +9,7 @@ use service::error::chain;
 use tracing::{debug, warn};
 
 use crate::class::{self, Class, Failure};
+use crate::fail_point::FailPoint;
 use crate::pace::{Meter, Pace};
 use crate::producer::{NotTaken, Producer, Report};
 use crate::readback::{Standing, Verdict};
@@ -177,6 +178,9 @@ impl Worker {
             }
         }
         flow.mirrored += count;
+        if count > 0 {
+            self.fuse.reached(FailPoint::Reported);
+        }
         let (acknowledged, outstanding) = (self.window.acknowledged(), self.window.waiting() as u64);
         self.shared.update(|status| {
             status.mirrored += count;
@@ -282,6 +286,9 @@ impl Worker {
         }
         if sent + taken > 0 {
             flow.pace.took(sent);
+            if sent > 0 {
+                self.fuse.reached(FailPoint::Sent);
+            }
             self.leave_doubt_behind(flow);
             if flow.alone.is_none() && filled == Filled::Held {
                 filled = Filled::Some;
@@ -313,9 +320,12 @@ impl Worker {
     }
 
     pub(crate) fn try_to_keep(&mut self) {
-        if let Err(failure) = self.keep(Beyond::Maybe) {
-            debug!("{}", failure.text);
-            self.shared.failed(failure.text);
+        match self.keep(Beyond::Maybe) {
+            Ok(()) => self.fuse.reached(FailPoint::CursorKept),
+            Err(failure) => {
+                debug!("{}", failure.text);
+                self.shared.failed(failure.text);
+            }
         }
     }
 

@@ -55,6 +55,7 @@ mod doubt;
 mod edges;
 mod ends;
 mod error;
+mod fail_point;
 mod flow;
 mod note;
 mod outdated;

@@ -12,6 +12,7 @@ use tracing::info;
 use crate::class::{Class, Failure};
 use crate::client::drop_aside;
 use crate::ends::Mark;
+use crate::fail_point::Fuse;
 use crate::note::{Note, Place};
 use crate::reading::Ours;
 use crate::shared::Shared;
@@ -84,6 +85,7 @@ pub(crate) struct Worker {
     /// The largest batch that the topic takes, once it was asked.
     pub(crate) max_message: Option<usize>,
     pub(crate) kept: (u64, Instant),
+    pub(crate) fuse: Fuse,
     measured_at: Cell<Instant>,
     client: Option<TopicClient>,
     pause: Duration,
@@ -118,6 +120,7 @@ impl Worker {
             batch_bytes: BATCH,
             max_message: None,
             kept: (sequence, now),
+            fuse: Fuse::from_environment(),
             measured_at: Cell::new(now),
             client: None,
             pause: PAUSE,
