@@ -1,9 +1,11 @@
 //! `openfactory-edge` as an operator runs it: a config file, a folder of device files, a process.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
 use serde_json::Value as Json;
 
 use crate::process::{self, Process};
@@ -59,9 +61,36 @@ impl Edge {
 
     /// Starts it.
     pub fn start(&mut self) -> anyhow::Result<()> {
+        self.start_with(&[])
+    }
+
+    /// Starts it with variables in its environment, e.g. a fail point or another clock.
+    pub fn start_with(&mut self, environment: &[(&str, String)]) -> anyhow::Result<()> {
         let arguments = ["run", "--config", &self.config.to_string_lossy()].map(str::to_owned);
-        self.process = Some(Process::start("openfactory-edge", &self.program, &arguments, &[], &self.log)?);
+        self.process = Some(Process::start("openfactory-edge", &self.program, &arguments, environment, &self.log)?);
         Ok(())
+    }
+
+    /// Waits until it dies by itself, as it was told with a fail point.
+    pub fn wait_died(&mut self, max: Duration) -> anyhow::Result<()> {
+        let mut process = self.process.take().context("the edge does not run")?;
+        let status = process.wait_ended(max)?;
+        ensure!(
+            status.signal().is_some(),
+            "openfactory-edge ended with {status} instead of dying; the end of its log:\n{}",
+            process.log_tail()
+        );
+        Ok(())
+    }
+
+    /// SIGSTOP: it stands still, its connections stay open.
+    pub fn freeze(&mut self) -> anyhow::Result<()> {
+        self.process()?.signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&mut self) -> anyhow::Result<()> {
+        self.process()?.signal(Signal::CONT)
     }
 
     /// SIGKILL.
