@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,19 @@ struct State {
     fault: Mutex<Fault>,
     changed: Condvar,
     open: Mutex<Vec<TcpStream>>,
+    connections: AtomicU64,
+    /// Connections with lower numbers hold back what their clients send.
+    held_below: AtomicU64,
+    /// Bytes held back so far.
+    held: AtomicU64,
     closed: AtomicBool,
+}
+
+/// Whose bytes a thread passes on.
+#[derive(Clone, Copy, Debug)]
+enum From {
+    Client { connection: u64 },
+    Server,
 }
 
 /// Listens on a port of its own and passes everything on to one target.
@@ -75,6 +87,24 @@ impl Proxy {
         }
     }
 
+    /// From now on what clients send on the connections open now stays here, even when they have died: a network that delivers late. New
+    /// connections are let through.
+    pub fn hold(&self) {
+        self.state.held_below.store(self.state.connections.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// Bytes held back so far.
+    pub fn held(&self) -> u64 {
+        self.state.held.load(Ordering::SeqCst)
+    }
+
+    /// Delivers what was held back of connections whose clients have closed them; of others, with their next bytes.
+    pub fn deliver(&self) {
+        self.state.held_below.store(0, Ordering::SeqCst);
+        drop(self.state.fault.lock().unwrap_or_else(PoisonError::into_inner));
+        self.state.changed.notify_all();
+    }
+
     /// Cuts the open connections once; new ones are let through.
     pub fn cut(&self) {
         for stream in self.state.open().drain(..) {
@@ -103,25 +133,36 @@ impl State {
     }
 
     fn join(self: &Arc<Self>, client: TcpStream, server: TcpStream) {
-        let ends = [(client.try_clone(), server.try_clone()), (server.try_clone(), client.try_clone())];
+        let connection = self.connections.fetch_add(1, Ordering::SeqCst);
+        let ends =
+            [(client.try_clone(), server.try_clone(), From::Client { connection }), (server.try_clone(), client.try_clone(), From::Server)];
         {
             let mut open = self.open();
             open.push(client);
             open.push(server);
         }
-        for (from, to) in ends {
+        for (from, to, whose) in ends {
             let (Ok(from), Ok(to)) = (from, to) else { continue };
             let state = self.clone();
-            std::thread::spawn(move || state.pump(from, to));
+            std::thread::spawn(move || state.pump(from, to, whose));
         }
     }
 
     /// Ends when either side is closed.
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, whose: From) {
         let mut buffer = vec![0; 64 << 10];
+        let mut late = Vec::new();
         // What lost bytes stays lost, also after the fault: the rest would be garbage to the other side.
         let mut forgotten = false;
         while let Ok(length @ 1..) = from.read(&mut buffer) {
+            if self.holds(whose) {
+                late.extend_from_slice(&buffer[..length]);
+                self.held.fetch_add(length as u64, Ordering::SeqCst);
+                continue;
+            }
+            if to.write_all(&std::mem::take(&mut late)).is_err() {
+                break;
+            }
             let fault = self.fault();
             forgotten |= fault == Fault::Swallow;
             let passed = match fault {
@@ -141,9 +182,28 @@ impl State {
                 break;
             }
         }
+        if !late.is_empty() {
+            self.wait_delivery(whose);
+            if to.write_all(&late).is_ok() {
+                // The server answers, finds nobody, and closes.
+                drop(to.shutdown(Shutdown::Write));
+                return;
+            }
+        }
         for stream in [from, to] {
             // The other half may have closed it first.
             drop(stream.shutdown(Shutdown::Both));
+        }
+    }
+
+    fn holds(&self, whose: From) -> bool {
+        matches!(whose, From::Client { connection } if connection < self.held_below.load(Ordering::SeqCst))
+    }
+
+    fn wait_delivery(&self, whose: From) {
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.holds(whose) && !self.closed.load(Ordering::SeqCst) {
+            fault = self.changed.wait(fault).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -52,8 +52,10 @@ pub struct Verdict {
     pub missing_numbers: u64,
     /// Records of Kafka that NATS does not serve.
     pub missing_messages: u64,
-    /// See [`Harm::Duplicated`].
+    /// See [`Harm::Duplicated`]; on all sides together.
     pub duplicated: u64,
+    /// Those of them that stand in Kafka.
+    pub duplicated_records: u64,
     /// See [`Harm::Reordered`].
     pub reordered: u64,
     /// See [`Harm::Altered`].
@@ -101,7 +103,10 @@ impl Verdict {
     pub(super) fn harm(&mut self, harm: Harm, side: Side, describe: impl FnOnce() -> String) {
         match harm {
             Harm::Missing => self.missing_messages += 1,
-            Harm::Duplicated => self.duplicated += 1,
+            Harm::Duplicated => {
+                self.duplicated += 1;
+                self.duplicated_records += u64::from(side == Side::Kafka);
+            }
             Harm::Reordered => self.reordered += 1,
             Harm::Altered => self.altered += 1,
             Harm::WrongGap => self.wrong_gaps += 1,
