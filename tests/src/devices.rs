@@ -73,12 +73,18 @@ pub struct Devices {
     log: PathBuf,
     /// Value at which the counters begin: goes up with each restart.
     first: u64,
+    environment: Vec<(&'static str, String)>,
     talking: Option<Talking>,
 }
 
 impl Devices {
     /// Starts it; the values stand still until [`Self::go`].
     pub fn start(plan: Plan, folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(plan, folder, Vec::new())
+    }
+
+    /// As [`Self::start`], with variables in its environment, e.g. another clock.
+    pub fn start_with(plan: Plan, folder: &Path, environment: Vec<(&'static str, String)>) -> anyhow::Result<Self> {
         let name = format!("{:?}-{}", plan.make, plan.first_device).to_lowercase();
         let wanted = match plan.make {
             Make::Asyncua => plan.servers,
@@ -88,7 +94,7 @@ impl Devices {
         };
         let ports = (0..wanted).map(|_| ports::free()).collect::<anyhow::Result<_>>()?;
         let (journal, log) = (folder.join(format!("{name}.journal")), folder.join(format!("{name}.log")));
-        let mut devices = Self { plan, ports, line: None, journal, log, first: 0, talking: None };
+        let mut devices = Self { plan, ports, line: None, journal, log, first: 0, environment, talking: None };
         devices.start_again()?;
         Ok(devices)
     }
@@ -171,7 +177,7 @@ impl Devices {
         if let Some(script) = script {
             words.insert(0, tools::tests_folder().join("simulators").join(script).to_string_lossy().into_owned());
         }
-        let (talking, ready) = Talking::start(&format!("{:?}", plan.make), &program, &words, &self.log, START)?;
+        let (talking, ready) = Talking::start(&format!("{:?}", plan.make), &program, &words, &self.environment, &self.log, START)?;
         self.line = ready["line"].as_str().map(str::to_owned);
         self.talking = Some(talking);
         self.first += 1_000_000;

@@ -9,6 +9,7 @@
 //!
 //! Non-goals: being used by anything that is shipped.
 
+pub mod clock;
 pub mod cloud;
 pub mod devices;
 pub mod edge;

@@ -137,8 +137,15 @@ pub struct Talking {
 
 impl Talking {
     /// Starts it and waits for its first line; returns that too.
-    pub fn start(name: &str, program: &Path, arguments: &[String], log: &Path, max: Duration) -> anyhow::Result<(Self, serde_json::Value)> {
-        let mut command = command(program, arguments, &[]);
+    pub fn start(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, String)],
+        log: &Path,
+        max: Duration,
+    ) -> anyhow::Result<(Self, serde_json::Value)> {
+        let mut command = command(program, arguments, environment);
         command.stdout(Stdio::piped());
         let mut process = Process::spawn(name, command, log, Stdio::piped())?;
         let stdin = process.child.stdin.take().context("no stdin")?;
