@@ -32,6 +32,7 @@ pub struct Edge {
     config: PathBuf,
     devices: PathBuf,
     log: PathBuf,
+    environment: Vec<(&'static str, String)>,
     process: Option<Process>,
 }
 
@@ -51,7 +52,14 @@ impl Edge {
         }
         text.push_str(more);
         std::fs::write(&config, text)?;
-        Ok(Self { program: tools::built("openfactory-edge")?, config, devices, log: folder.join("edge.log"), process: None })
+        Ok(Self {
+            program: tools::built("openfactory-edge")?,
+            config,
+            devices,
+            log: folder.join("edge.log"),
+            environment: Vec::new(),
+            process: None,
+        })
     }
 
     /// Adds or replaces a device file; the edge reads it at its next start.
@@ -64,10 +72,16 @@ impl Edge {
         self.start_with(&[])
     }
 
-    /// Starts it with variables in its environment, e.g. a fail point or another clock.
-    pub fn start_with(&mut self, environment: &[(&str, String)]) -> anyhow::Result<()> {
+    /// Variables in its environment from its next start on, e.g. another clock.
+    pub fn set_environment(&mut self, environment: Vec<(&'static str, String)>) {
+        self.environment = environment;
+    }
+
+    /// Starts it this once with further variables in its environment, e.g. a fail point.
+    pub fn start_with(&mut self, further: &[(&'static str, String)]) -> anyhow::Result<()> {
         let arguments = ["run", "--config", &self.config.to_string_lossy()].map(str::to_owned);
-        self.process = Some(Process::start("openfactory-edge", &self.program, &arguments, environment, &self.log)?);
+        let environment = [&self.environment[..], further].concat();
+        self.process = Some(Process::start("openfactory-edge", &self.program, &arguments, &environment, &self.log)?);
         Ok(())
     }
 

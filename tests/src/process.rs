@@ -44,6 +44,15 @@ impl Process {
         self.child.id()
     }
 
+    /// Bytes of memory that it has now (resident set).
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.id())).with_context(|| format!("{} does not run", self.name))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the kernel tells no VmRSS")?;
+        let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS is no number")?;
+        Ok(kibibytes << 10)
+    }
+
     /// The file with everything it printed.
     pub fn log(&self) -> &Path {
         &self.log

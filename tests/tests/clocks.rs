@@ -48,9 +48,8 @@ fn an_edge_whose_clock_is_two_days_behind_loses_nothing() -> anyhow::Result<()> 
 fn with_edge_clock(name: &str, ahead: i64) -> anyhow::Result<()> {
     let mut plant = plant(name, None)?;
     let clock = Clock::new(plant.folder(), "edge", ahead)?;
-    plant.edge.start_with(&clock.environment())?;
-    let assets = plant.assets();
-    plant.edge.wait_connected(&assets, Duration::from_secs(60))?;
+    plant.edge.set_environment(clock.environment());
+    plant.start_edge()?;
     let started = plant.edge.status()?["started"].as_str().and_then(Timestamp::parse).context("the status has no start")?;
     let off = started.millis() - wait::now();
     assert!((off - 1000 * ahead).abs() < 300_000, "the edge's clock should be {ahead} s ahead, and is {off} ms");
@@ -61,9 +60,8 @@ fn with_edge_clock(name: &str, ahead: i64) -> anyhow::Result<()> {
 fn a_clock_that_is_stepped_while_the_edge_runs_costs_nothing() -> anyhow::Result<()> {
     let mut plant = plant("edge-stepped", None)?;
     let clock = Clock::new(plant.folder(), "edge", 0)?;
-    plant.edge.start_with(&clock.environment())?;
-    let assets = plant.assets();
-    plant.edge.wait_connected(&assets, Duration::from_secs(60))?;
+    plant.edge.set_environment(clock.environment());
+    plant.start_edge()?;
     plant.wait_first_values(Duration::from_secs(120))?;
     plant.go()?;
     for ahead in [3 * HOUR, -2 * DAY, HOUR / 6, 0] {
