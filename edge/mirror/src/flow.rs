@@ -166,6 +166,8 @@ impl Worker {
         let Some(note) = &mut self.note else { return Ok(()) };
         self.window.advance(&mut flow.passed);
         let dropped = self.log.acknowledge(self.window.acknowledged());
+        // Events in doubt that the cursor has not passed may stand before those that were sent again: the places stay until it has.
+        let is_in_doubt = self.mark.as_ref().is_some_and(|(through, _)| *through > self.window.acknowledged());
         let (mut count, mut backwards) = (0, None);
         for Passed { sequence, key, key_sequence, place } in flow.passed.drain(..) {
             if sequence <= dropped {
@@ -175,6 +177,8 @@ impl Worker {
             count += 1;
             if !note.acknowledge(partition, offset, sequence) {
                 backwards.get_or_insert((partition, offset));
+            } else if !is_in_doubt || sequence <= note.unsure_through {
+                note.advance_to(&[(partition, offset + 1)]);
             }
         }
         flow.mirrored += count;

@@ -84,11 +84,11 @@ impl Note {
         if place.last.is_some_and(|(last, _)| offset <= last) {
             return false;
         }
-        *place = Place { from: place.from.max(offset + 1), last: Some((offset, sequence)) };
+        place.last = Some((offset, sequence));
         true
     }
 
-    /// Notes log ends before which nothing beyond the cursor can stand.
+    /// Notes log ends, or places behind an acknowledged event, before which nothing beyond the cursor can stand.
     pub(crate) fn advance_to(&mut self, ends: &[(i32, i64)]) {
         for &(partition, end) in ends {
             let place = self.partitions.entry(partition).or_default();
@@ -105,7 +105,7 @@ mod tests {
     fn a_note_reads_back_as_written_and_a_later_version_is_not_guessed_at() {
         let mut note = Note::new("q1Sh-9_ISia_zwGINzRvyQ".into(), "ofa_assets".into());
         assert!(note.acknowledge(3, 41, 7));
-        note.advance_to(&[(0, 5), (3, 12)]);
+        note.advance_to(&[(0, 5), (3, 42), (3, 12)]);
         assert_eq!(note.partitions[&3], Place { from: 42, last: Some((41, 7)) });
         assert_eq!(Note::decode(&note.encode()), Some(note.clone()));
         let later = String::from_utf8(note.encode()).expect("UTF-8").replace("\"version\":1", "\"version\":2");
@@ -119,6 +119,6 @@ mod tests {
         assert!(note.acknowledge(0, 10, 1));
         assert!(!note.acknowledge(0, 10, 2));
         assert!(note.acknowledge(0, -1001, 3), "an unknown offset says nothing");
-        assert_eq!(note.partitions[&0], Place { from: 11, last: Some((10, 1)) });
+        assert_eq!(note.partitions[&0], Place { from: 0, last: Some((10, 1)) });
     }
 }

@@ -232,20 +232,20 @@ impl LogToKafka {
             }
         }
         flow.standing.leave_behind(worker.window.through());
-        worker.window.advance(note);
+        worker.advance();
         Some(())
     }
 
     fn report(&self, state: &mut State, partition: usize) -> Option<()> {
         let worker = &mut state.worker;
-        let (flow, note) = (worker.flow.as_mut()?, worker.note.as_mut()?);
+        let flow = worker.flow.as_mut()?;
         let attempt = flow.producer.report(partition);
         match attempt.answer? {
             Answer::Taken { offset } => {
                 for (offset, record) in (offset..).zip(&attempt.request.records) {
                     worker.window.report(record.sequence, partition, offset);
                 }
-                worker.window.advance(note);
+                worker.advance();
             }
             Answer::Refused => {
                 worker.begin_doubt();

@@ -42,10 +42,6 @@ impl Note {
         Self { beyond: Beyond::Maybe, places: vec![0; partitions], unsure_through: 0 }
     }
 
-    pub(crate) fn acknowledge(&mut self, partition: usize, offset: u8) {
-        self.places[partition] = self.places[partition].max(offset + 1);
-    }
-
     pub(crate) fn advance_to(&mut self, ends: &[u8]) {
         self.places.iter_mut().zip(ends).for_each(|(place, end)| *place = (*place).max(*end));
     }
@@ -86,14 +82,17 @@ impl Window {
         self.slots[usize::from(sequence - self.acknowledged - 1)] = Slot::Acknowledged { partition, offset };
     }
 
-    pub(crate) fn advance(&mut self, note: &mut Note) {
+    /// The events that passed and were reported with their offsets.
+    pub(crate) fn advance(&mut self) -> Vec<(Sequence, usize, u8)> {
+        let mut passed = Vec::new();
         while let Some(slot) = self.slots.front().copied().filter(|slot| *slot != Slot::Waiting) {
             self.slots.pop_front();
             self.acknowledged += 1;
             if let Slot::Acknowledged { partition, offset } = slot {
-                note.acknowledge(partition, offset);
+                passed.push((self.acknowledged, partition, offset));
             }
         }
+        passed
     }
 }
 
@@ -232,6 +231,18 @@ impl Worker {
             self.mark = Some((standing.through, ends));
         }
         self.flow = Some(Flow { producer: Producer::start(life, partitions), standing, ends: Ends::NotAsked });
+    }
+
+    /// Moves the acknowledged prefix on, and the places with it; while events in doubt are not passed, they may stand before those sent again.
+    pub(crate) fn advance(&mut self) {
+        let passed = self.window.advance();
+        let is_in_doubt = self.mark.as_ref().is_some_and(|(through, _)| *through > self.window.acknowledged);
+        let Some(note) = &mut self.note else { return };
+        for (sequence, partition, offset) in passed {
+            if !is_in_doubt || sequence <= note.unsure_through {
+                note.places[partition] = note.places[partition].max(offset + 1);
+            }
+        }
     }
 
     /// A producer's life has ended: what it had under way is in doubt from now on.
