@@ -136,12 +136,13 @@ impl Walk {
             tail.was_closed = header.kind == Kind::End;
             prove(&mut tail.doubtful, &header);
             tail.offset = header.end();
-            if header.kind != Kind::Entries || header.last < self.expected {
-                continue;
-            }
+            // Also the frame that says the log was closed knows which number was next.
             if header.first > self.expected {
                 let times = self.newest.map(|newest| (newest.min(header.oldest), newest.max(header.oldest)));
                 self.hole(header.first - 1, times, true, format!("segment {} is damaged before byte {at}", identity.first));
+            }
+            if header.kind != Kind::Entries || header.last < self.expected {
+                continue;
             }
             for part in parts {
                 self.census.saw(part.key, part.first, part.count);

@@ -271,6 +271,18 @@ fn a_flipped_bit_in_the_last_block_after_a_kill_is_damage_and_not_a_torn_tail() 
 }
 
 #[test]
+fn a_flipped_bit_in_the_last_block_of_a_closed_log_costs_that_block() {
+    for place in [50, HEADER + 40] {
+        let mut case = Case::new(50, Ending::Closed);
+        let block = *case.blocks(&case.newest()).last().expect("a block");
+        case.flip(&case.newest(), block.at + place);
+        let (_, losses) = case.check();
+        assert_eq!(range(&losses), (block.first, block.last));
+        assert_eq!(losses[0].count, Some(20));
+    }
+}
+
+#[test]
 fn a_flipped_bit_in_the_last_header_after_a_kill_skips_every_number_that_may_have_been_given_out() {
     let mut case = Case::new(50, Ending::Killed);
     let newest = case.newest();
