@@ -409,7 +409,7 @@ impl Committer {
     }
 
     /// Says in the segment that the log was closed in order.
-    fn close(&mut self) -> Result<(), Error> {
+    pub(crate) fn close(&mut self) -> Result<(), Error> {
         let Some(active) = self.active.as_mut().filter(|active| !active.is_abandoned) else { return Ok(()) };
         let header = empty(Kind::End, self.shared.epoch, self.shared.durable() + 1, now());
         let mut frame = Frame::make(header, &[], &mut self.zstd, Vec::new());

@@ -36,6 +36,12 @@ pub enum Error {
         /// The newest version known here.
         known: u16,
     },
+    /// There is nothing to look at.
+    #[error("there is no log in {}: name the folder that holds *.seg files", dir.display())]
+    NoLog {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The log cannot be opened because there is no room even for an empty one.
     #[error("no room for the log in {}: {needed} bytes are needed, {free} are free and {keep} must stay free (min_free)", dir.display())]
     NoRoom {

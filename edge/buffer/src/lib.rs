@@ -132,6 +132,12 @@
 //! [`WhenFull::RefuseNew`], entries are refused instead. In both cases the ledger is durable first, then the file is emptied and its name
 //! removed; a start finishes what a crash interrupted. The ledger's files have space of their own, so that a loss can be said on a full disk.
 //!
+//! # Looking without opening
+//!
+//! [`inspect()`] takes no lock and opens every file to be read only: it shows a log whose daemon runs, or one on a disk that must not be
+//! touched. [`Inspection::read`] checks all of it by the same rules as a start, and shows each block; what only looks harmed because it is
+//! being written is looked at again. [`repair`] is a start without an end: it lets readers come across all damage, and removes nothing.
+//!
 //! # What it does not do
 //!
 //! No transactions (a batch may be cut by a crash), no search by key or time, no removal of single entries, no replication, no encryption. One
@@ -148,6 +154,7 @@ mod entry;
 mod error;
 mod format;
 mod gather;
+mod inspect;
 mod kept;
 mod ledger;
 mod locate;
@@ -159,6 +166,7 @@ mod quarantine;
 mod queue;
 mod reader;
 mod recovery;
+mod repair;
 mod retention;
 mod scan;
 mod segment;
@@ -166,6 +174,7 @@ mod shared;
 mod slots;
 mod stats;
 pub mod storage;
+mod sweep;
 mod walk;
 mod wire;
 
@@ -173,8 +182,11 @@ pub use arrivals::Arrivals;
 pub use config::{Config, WhenFull};
 pub use entry::{Appended, Cursor, Entry, Read, Refusal, Stored};
 pub use error::Error;
+pub use inspect::{Inspection, Segment, inspect, inspect_on};
 pub use log::{Log, Opened, open, open_on};
 pub use loss::{KeyLoss, Loss, LossReason};
 pub use reader::Reader;
 pub use recovery::Recovery;
+pub use repair::{repair, repair_on};
 pub use stats::{Health, Stats};
+pub use sweep::{Block, Damage, Seen, Totals};

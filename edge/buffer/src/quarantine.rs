@@ -11,6 +11,11 @@ use crate::storage::Storage;
 /// Copied at once.
 const CHUNK: usize = 1 << 18;
 
+/// What a copy is called of the bytes from `from` on in a segment.
+pub(crate) fn copy_name(first: u64, from: u64) -> String {
+    format!("{first:020}-{from}.bin")
+}
+
 /// The folder `quarantine` of a log.
 #[derive(Debug)]
 pub(crate) struct Quarantine {
@@ -36,7 +41,7 @@ impl Quarantine {
 
     /// Copies `from..to` of a segment. A copy that cannot be made does not stop anything: the loss is said without it.
     pub(crate) fn copy(&self, window: &mut Window<'_>, first: u64, from: u64, to: u64) -> Result<PathBuf, String> {
-        let path = self.dir.join(format!("{first:020}-{from}.bin"));
+        let path = self.dir.join(copy_name(first, from));
         let len = to.saturating_sub(from);
         if len == 0 {
             return Err("there are no bytes to keep".into());

@@ -48,7 +48,7 @@ pub(crate) struct Walk {
 }
 
 /// What a place where no whole frame stands means.
-enum Meaning {
+pub(crate) enum Meaning {
     /// The end: nothing was written here, or what was written never became durable.
     End { torn: u64 },
     /// Something durable was harmed; the walk goes on with the next whole frame.
@@ -210,7 +210,7 @@ fn prove(doubtful: &mut Vec<(u64, u64)>, header: &Header) {
 }
 
 /// What a harmed place means in a segment behind which another one was begun: it was all durable.
-fn sealed(window: &mut Window<'_>, identity: Identity, at: u64) -> Meaning {
+pub(crate) fn sealed(window: &mut Window<'_>, identity: Identity, at: u64) -> Meaning {
     match window.next_frame(at + 1, identity) {
         Some(header) => Meaning::Next(header),
         None => Meaning::End { torn: 0 },
@@ -218,7 +218,7 @@ fn sealed(window: &mut Window<'_>, identity: Identity, at: u64) -> Meaning {
 }
 
 /// What a harmed place means in the newest segment.
-fn meaning(window: &mut Window<'_>, identity: Identity, at: u64) -> Meaning {
+pub(crate) fn meaning(window: &mut Window<'_>, identity: Identity, at: u64) -> Meaning {
     let Some(written) = window.last_written(at) else { return Meaning::End { torn: 0 } };
     let header = window.header(at, identity);
     let next = window.next_frame(at + 1, identity);

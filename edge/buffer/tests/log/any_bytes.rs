@@ -1,4 +1,4 @@
-//! Whatever stands in the files: the log opens, reads, goes on. The fuzz target does the same without end.
+//! Whatever stands in the files: the log can be looked at and repaired, opens, reads, goes on. The fuzz target does the same without end.
 
 use proptest::prelude::*;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use edge_buffer::{Appended, Config, Cursor, Entry, Error, Read, open_on};
+use edge_buffer::{Appended, Config, Cursor, Damage, Entry, Error, Read, Seen, inspect_on, open_on, repair_on};
 
 use crate::sim::Sim;
 
@@ -69,10 +69,13 @@ pub(crate) fn attack(data: &[u8]) {
             _ => {}
         }
     }
-    let sim = Sim::new(5);
-    for (path, bytes) in files {
-        sim.put(Path::new(&path), bytes);
-    }
+    let disk = || {
+        let sim = Sim::new(5);
+        files.iter().for_each(|(path, bytes)| sim.put(path, bytes.clone()));
+        sim
+    };
+    repaired(&disk());
+    let sim = disk();
     let log = match open_on(config(), sim.storage()) {
         Ok(opened) => opened.log,
         Err(Error::NewerVersion { .. }) => return,
@@ -90,6 +93,42 @@ pub(crate) fn attack(data: &[u8]) {
     log.close().expect("closed");
     let again = open_on(config(), sim.kill().storage()).expect("what was opened opens again");
     assert_eq!(again.log.durable(), before + 30);
+}
+
+/// Looks at the files without opening the log, which changes no byte, and repairs it: then each loss is known.
+fn repaired(sim: &Sim) {
+    let bytes = || sim.files().into_iter().map(|(path, _)| (path.clone(), sim.bytes(&path))).collect::<Vec<_>>();
+    let before = bytes();
+    lost(sim);
+    assert!(before == bytes(), "looking changed a file");
+    match repair_on(config(), sim.storage()) {
+        Ok(recovery) => assert_eq!(lost(sim), [], "not known after the repair: {recovery:#?}"),
+        Err(Error::NewerVersion { .. } | Error::NoLog { .. }) => assert!(before == bytes(), "what was refused was changed"),
+        Err(error) => panic!("the log cannot be repaired: {error:?}"),
+    }
+}
+
+/// Losses that the log does not know.
+fn lost(sim: &Sim) -> Vec<Damage> {
+    let mut lost = Vec::new();
+    if let Ok(log) = inspect_on(Path::new("/log"), sim.storage()) {
+        let see = |seen| {
+            lost.extend(unknown(seen));
+            Ok::<(), Error>(())
+        };
+        log.read(see).expect("a readable disk");
+    }
+    lost
+}
+
+fn unknown(seen: Seen) -> Option<Damage> {
+    match seen {
+        Seen::Damage(damage) => Some(damage).filter(|damage| damage.first > 0 && !damage.is_known),
+        Seen::Block(block) => {
+            assert!(block.entries().count() > 0, "an empty block");
+            None
+        }
+    }
 }
 
 fn read(log: &edge_buffer::Log) {

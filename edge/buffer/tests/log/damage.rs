@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::inspect::unknown_damage;
 use crate::sim::{Random, Sim};
 use edge_buffer::{Appended, Config, Cursor, Entry, Error, Log, Loss, LossReason, Opened, Read, Recovery, open_on};
 
@@ -138,6 +139,7 @@ impl Case {
     /// Opens the log, checks what must always hold, and says what was found.
     #[track_caller]
     fn check(&mut self) -> (Recovery, Vec<Loss>) {
+        let found = unknown_damage(&self.sim).expect("a log that can be looked at");
         let Opened { log, recovery } = open_on(self.config.clone(), self.sim.storage()).expect("a log opens whatever it holds");
         assert_eq!(log.epoch(), self.epoch, "the epoch");
         let lost = self.compare(&log);
@@ -149,6 +151,13 @@ impl Case {
             }
         }
         self.check_losses(&losses);
+        for loss in &losses {
+            let is_seen = found
+                .iter()
+                .any(|damage| damage.first > 0 && damage.first <= loss.first && damage.last.is_none_or(|last| loss.last <= last));
+            assert!(is_seen, "{loss:?} was not seen beforehand, only {found:#?}");
+        }
+        assert!(losses.is_empty() || !recovery.is_new_epoch, "{recovery:?}");
         let mut random = Random::new(99);
         for _ in 0..12 {
             self.append(&log, &mut random);
@@ -165,6 +174,8 @@ impl Case {
         self.compare(&again.log);
         assert_eq!(again.log.losses(), [], "a loss came back");
         drop(again);
+        let left = unknown_damage(&self.sim).expect("a log that can be looked at");
+        assert!(left.iter().all(|damage| damage.first == 0), "what was told is known: {left:#?}");
         self.sim = self.sim.kill();
         (recovery, losses)
     }

@@ -5,6 +5,7 @@ mod attack;
 mod basics;
 mod damage;
 mod golden;
+mod inspect;
 mod kill;
 mod limits;
 mod model;

@@ -257,6 +257,7 @@ impl Run {
     }
 
     fn open(&mut self) {
+        self.check_untouched();
         // A start on a disk that is full or failing may fail; on a good one it must not.
         if let Ok(opened) = open_on(self.config.clone(), self.sim.storage()) {
             return self.opened(opened);
@@ -314,6 +315,12 @@ impl Run {
             assert!(cursor.sequence <= self.log().durable(), "the cursor {name} is ahead of the log");
         }
         self.check_reading(0, 1000);
+    }
+
+    /// Whoever looks at the files without opening the log finds no damage either: a torn tail is none.
+    fn check_untouched(&self) {
+        let found = crate::inspect::unknown_damage(&self.sim).unwrap_or_default();
+        assert_eq!(found, [], "damage without damage\n{}", self.sim.trace());
     }
 
     /// Reads everything after a sequence and compares.
