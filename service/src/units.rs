@@ -49,6 +49,12 @@ fn parse(text: &str, units: &[(&str, u64)], expected: &str) -> Result<u64, Strin
     number.checked_mul(*factor).ok_or_else(|| format!("{text:?} is too large"))
 }
 
+/// Bytes for people: `"1.5 GiB"`.
+pub fn printed(bytes: u64) -> String {
+    let unit = SIZES.iter().rev().find(|(name, unit)| name.ends_with("iB") && bytes >= *unit);
+    unit.map_or_else(|| format!("{bytes} B"), |(name, unit)| format!("{:.1} {name}", bytes as f64 / *unit as f64))
+}
+
 /// For `#[serde(deserialize_with = "service::units::duration")]`.
 pub fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     parse_duration(&String::deserialize(from)?).map_err(D::Error::custom)
@@ -61,7 +67,7 @@ pub fn size<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_duration, parse_size};
+    use super::{parse_duration, parse_size, printed};
     use std::time::Duration;
 
     #[test]
@@ -70,6 +76,11 @@ mod tests {
         assert_eq!(parse_duration(" 7 days "), Ok(Duration::from_secs(604_800)));
         assert_eq!(parse_size("2 GiB"), Ok(1 << 31));
         assert_eq!(parse_size("64MB"), Ok(64_000_000));
+    }
+
+    #[test]
+    fn sizes_are_printed_as_people_read_them() {
+        assert_eq!([0, 1023, 1024, 3 << 29, u64::MAX].map(printed), ["0 B", "1023 B", "1.0 KiB", "1.5 GiB", "16777216.0 TiB"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `openfactory-edge`: the edge daemon and what people ask it.
 //!
 //! Purpose: gateways read machines, every reading becomes durable in the log before anything else happens, the mirror copies the log into
-//! Kafka. This crate wires them together and answers `status` and `tail`.
+//! Kafka. This crate wires them together, answers `status` and `tail`, and looks into the log's files (`log`).
 //!
 //! Promises: shutting down closes inputs in order (gateways, ingest, log, mirror's cursor) and never waits for a network; a bad config is
 //! told completely, with file, line and key, and exits with 78 before anything is started.
@@ -14,6 +14,7 @@ mod cli;
 mod config;
 mod devices;
 mod ingest;
+mod log_tools;
 mod look_back;
 mod losses;
 mod register;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::CheckConfig => return check::run(&cli.config),
         Command::Status(args) => status_table::run(&cli.config, &args),
         Command::Tail(args) => tail::run(&cli.config, &args),
+        Command::Log(args) => return log_tools::run(&cli.config, &args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "openfactory-edge", &mut script);

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use service::units::printed;
 
 use crate::cli::StatusArgs;
 use crate::socket::{Request, ask};
@@ -61,13 +62,13 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
 
 fn log_line(log: &LogStatus) -> String {
     let held = if log.first == 0 { "empty".into() } else { format!("events {} to {}", log.first, log.durable) };
-    let (bytes, most, segments, epoch) = (size(log.bytes), size(log.max_bytes), log.segments, log.epoch);
+    let (bytes, most, segments, epoch) = (printed(log.bytes), printed(log.max_bytes), log.segments, log.epoch);
     let mut line = format!("{held}, {bytes} of {most} in {segments} segment{}, epoch {epoch}", if segments == 1 { "" } else { "s" });
     if log.dropped + log.damaged > 0 {
         line.push_str(&format!("\n          {} events dropped because the log was full, {} damaged", log.dropped, log.damaged));
     }
     if log.quarantine_bytes > 0 {
-        line.push_str(&format!("\n          {} of damaged bytes in quarantine", size(log.quarantine_bytes)));
+        line.push_str(&format!("\n          {} of damaged bytes in quarantine", printed(log.quarantine_bytes)));
     }
     if log.losses > 0 {
         line.push_str(&format!("\n          {} losses to be told by gap events (when the mirror comes to the place)", log.losses));
@@ -105,13 +106,4 @@ fn print_mirror(out: &mut String, mirror: &MirrorStatus) -> std::fmt::Result {
         writeln!(out, "          last error: {error}")?;
     }
     Ok(())
-}
-
-/// Bytes for people.
-fn size(bytes: u64) -> String {
-    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.iter().find(|(_, unit)| bytes >= *unit) {
-        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
-        None => format!("{bytes} B"),
-    }
 }
