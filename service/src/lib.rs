@@ -3,6 +3,7 @@
 //! - [`config`]: TOML files whose errors name file, line and key, all of them at once; [`units`]: durations and sizes in them.
 //! - [`logging`]: the journal under systemd, readable lines elsewhere.
 //! - [`signals`], [`notify`]: being started, watched and stopped by systemd.
+//! - [`metrics`]: Prometheus' text format.
 //! - [`kafka`]: how to reach the brokers, the same section in both config files.
 //! - [`tls`]: one TLS provider for everything; [`error`], [`output`]: what people read.
 //!
@@ -12,6 +13,7 @@ pub mod config;
 pub mod error;
 pub mod kafka;
 pub mod logging;
+pub mod metrics;
 pub mod notify;
 pub mod output;
 pub mod signals;

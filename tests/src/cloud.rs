@@ -1,7 +1,5 @@
 //! `openfactory-cloud forward` as an operator runs it.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +8,7 @@ use serde_json::Value as Json;
 
 use crate::process::Process;
 use crate::wait::{self, Look};
-use crate::{ports, tools};
+use crate::{http, ports, tools};
 
 /// What a test decides about a forwarder.
 #[derive(Clone, Debug)]
@@ -82,13 +80,8 @@ impl Forwarder {
 
     /// What its status page says.
     pub fn status(&self) -> anyhow::Result<Json> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.status)).context("the forwarder's status page does not answer")?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET /status HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("the status page gave no body")?;
-        serde_json::from_str(body).with_context(|| format!("the status page gave no JSON: {body}"))
+        let (_, body) = http::get(self.status, "/status")?;
+        serde_json::from_str(&body).with_context(|| format!("the status page gave no JSON: {body}"))
     }
 
     /// Waits until its status page answers.

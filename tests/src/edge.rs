@@ -126,10 +126,15 @@ impl Edge {
         self.process.as_mut().context("the edge does not run")
     }
 
+    /// Runs one of its commands to the end; its exit code and what it printed (stdout, stderr).
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<(Option<i32>, String, String)> {
+        let config = self.config.to_string_lossy();
+        process::run(&self.program, &[arguments, &["--config", &config]].concat(), Duration::from_secs(20))
+    }
+
     /// What `openfactory-edge status --json` says.
     pub fn status(&self) -> anyhow::Result<Json> {
-        let arguments = ["status", "--json", "--config", &self.config.to_string_lossy()];
-        let (code, out, err) = process::run(&self.program, &arguments, Duration::from_secs(20))?;
+        let (code, out, err) = self.command(&["status", "--json"])?;
         ensure!(code == Some(0), "openfactory-edge status failed: {err}");
         serde_json::from_str(&out).with_context(|| format!("status --json printed no JSON: {out}"))
     }

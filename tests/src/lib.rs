@@ -13,6 +13,7 @@ pub mod clock;
 pub mod cloud;
 pub mod devices;
 pub mod edge;
+pub mod http;
 pub mod judge;
 pub mod kafka;
 pub mod nats;

@@ -38,7 +38,7 @@ pub(crate) async fn serve(listener: TcpListener, pages: Router, stop: Cancellati
 }
 
 async fn metrics(State(forwarder): State<Handle>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], forwarder.status().metrics())
+    ([(header::CONTENT_TYPE, service::metrics::CONTENT_TYPE)], forwarder.status().metrics())
 }
 
 /// 200 while records flow, 503 with the reason while something is waited for.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use service::metrics::Metrics;
 
 /// What happened since the start. Every record that was read ends in exactly one of the first three.
 #[derive(Debug, Default)]
@@ -229,29 +230,30 @@ impl PartitionFacts {
 impl Status {
     /// The same in Prometheus' text format.
     pub fn metrics(&self) -> String {
-        let mut text = String::new();
-        let mut metric = |name: &str, kind: &str, help: &str, samples: Vec<(String, u64)>| {
-            text += &format!("# HELP openfactory_forwarder_{name} {help}\n# TYPE openfactory_forwarder_{name} {kind}\n");
-            for (labels, value) in samples {
-                text += &format!("openfactory_forwarder_{name}{labels} {value}\n");
+        let mut metrics = Metrics::new("openfactory_forwarder");
+        let count = |value: u64| value as f64;
+        metrics.counter("forwarded_total", "Records that NATS acknowledged.").is(count(self.forwarded));
+        metrics.counter("duplicates_total", "Repeats that were dropped.").is(count(self.duplicates));
+        metrics.counter("dead_letters_total", "Records that went to a dead-letter topic.").is(count(self.dead_letters));
+        metrics.counter("retries_total", "Publishes that had to be tried again.").is(count(self.retries));
+        let mut lag = metrics.gauge("lag", "Records behind the end of the partition.");
+        for partition in &self.partitions {
+            let number = partition.partition.to_string();
+            if let Some(behind) = partition.lag {
+                lag = lag.of(&[("topic", partition.topic.as_str()), ("partition", number.as_str())], count(behind));
             }
-        };
-        let one = |value: u64| vec![(String::new(), value)];
-        metric("forwarded_total", "counter", "Records that NATS acknowledged.", one(self.forwarded));
-        metric("duplicates_total", "counter", "Repeats that were dropped.", one(self.duplicates));
-        metric("dead_letters_total", "counter", "Records that went to a dead-letter topic.", one(self.dead_letters));
-        metric("retries_total", "counter", "Publishes that had to be tried again.", one(self.retries));
-        let of = |p: &PartitionStatus| format!("{{topic={},partition=\"{}\"}}", quoted(&p.topic), p.partition);
-        metric(
-            "lag",
-            "gauge",
-            "Records behind the end of the partition.",
-            self.partitions.iter().filter_map(|p| Some((of(p), p.lag?))).collect(),
-        );
-        metric("in_flight", "gauge", "Records read and not done.", self.partitions.iter().map(|p| (of(p), p.in_flight as u64)).collect());
-        let up = |c: &ClusterStatus| (format!("{{cluster={}}}", quoted(&c.name)), u64::from(c.reason.is_none()));
-        metric("cluster_up", "gauge", "1 while the cluster takes messages.", self.clusters.iter().map(up).collect());
-        text
+        }
+        let mut in_flight = metrics.gauge("in_flight", "Records read and not done.");
+        for partition in &self.partitions {
+            let number = partition.partition.to_string();
+            let labels = [("topic", partition.topic.as_str()), ("partition", number.as_str())];
+            in_flight = in_flight.of(&labels, partition.in_flight as f64);
+        }
+        let mut up = metrics.gauge("cluster_up", "1 while the cluster takes messages.");
+        for cluster in &self.clusters {
+            up = up.of(&[("cluster", cluster.name.as_str())], f64::from(u8::from(cluster.reason.is_none())));
+        }
+        metrics.into_text()
     }
 
     /// One line for people and the log.
@@ -265,10 +267,6 @@ impl Status {
         }
         line
     }
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
 #[cfg(test)]

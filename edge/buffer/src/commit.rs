@@ -89,7 +89,7 @@ pub(crate) struct Committer {
 
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>, spares: Arc<Spares>, active: Option<Active>) -> io::Result<Self> {
-        Ok(Self {
+        let committer = Self {
             shared,
             spares,
             zstd: zstd::bulk::Compressor::new(1)?,
@@ -99,7 +99,9 @@ impl Committer {
             pause: FIRST_PAUSE,
             not_before: None,
             attempts: 0,
-        })
+        };
+        committer.note_written();
+        Ok(committer)
     }
 
     /// Commits until the last job came, and closes the log in order.
@@ -249,7 +251,9 @@ impl Committer {
 
     /// Begins a segment without entries.
     pub(crate) fn begin(&mut self) -> Result<(), Failure> {
-        self.begin_segment(&mut []).map(drop)
+        self.begin_segment(&mut [])?;
+        self.note_written();
+        Ok(())
     }
 
     /// Begins a segment with the front of the group; how many blocks of it, at least one unless the group is empty.
@@ -349,6 +353,7 @@ impl Committer {
             counts.sequence = last;
         }
         shared.set_durable(last);
+        self.note_written();
         if self.scratch.capacity() as u64 > 2 * GROUP {
             // One huge entry must not leave its buffer behind for ever.
             self.scratch = Vec::new();
@@ -364,6 +369,11 @@ impl Committer {
                 tell(done, Appended::Durable { first, last: first + len as u64 - 1 });
             }
         }
+    }
+
+    fn note_written(&self) {
+        let written = self.active.as_ref().map_or(0, |active| active.offset);
+        self.shared.meter.written.store(written, Ordering::Relaxed);
     }
 
     /// Refuses batches, of which entries may be durable all the same.

@@ -1,4 +1,4 @@
-//! How old the oldest entry is that is not acknowledged: for the status page, asked often, so it remembers its place.
+//! Where the oldest entry stands that is not acknowledged: for the status page, asked often, so it remembers its place.
 
 use crate::format::{Header, Kind};
 use crate::scan::{Identity, Window};
@@ -11,8 +11,8 @@ pub(crate) struct Locator {
 }
 
 impl Locator {
-    /// The oldest timestamp in the block that holds the entry after `sequence`, or the one behind it if that is lost.
-    pub(crate) fn oldest_after(&mut self, shared: &Shared, sequence: u64) -> Option<i64> {
+    /// The header of the block that holds the entry after `sequence`, or of the one behind it if that is lost.
+    pub(crate) fn block_after(&mut self, shared: &Shared, sequence: u64) -> Option<Header> {
         let durable = shared.durable();
         let (expected, segment, next) = {
             let segments = shared.segments.lock();
@@ -26,7 +26,7 @@ impl Locator {
         let mut from = 0;
         if let Some((_, header)) = self.found.as_ref().filter(|(id, header)| *id == segment.id && header.first <= expected) {
             if expected <= header.last {
-                return Some(header.oldest);
+                return Some(*header);
             }
             from = header.offset;
         }
@@ -41,7 +41,7 @@ impl Locator {
             }
             if header.kind == Kind::Entries && header.last >= expected {
                 self.found = Some((segment.id, header));
-                return Some(header.oldest);
+                return Some(header);
             }
             from = header.end();
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -255,7 +256,12 @@ impl Log {
             stats.first = 0;
         }
         stats.acknowledged = shared.acknowledged();
-        stats.oldest_unacknowledged = self.inner.locator.lock().oldest_after(shared, stats.acknowledged);
+        if let Some(block) = self.inner.locator.lock().block_after(shared, stats.acknowledged) {
+            let written = shared.meter.written.load(Ordering::Relaxed);
+            stats.oldest_unacknowledged = Some(block.oldest);
+            stats.unacknowledged_bytes = shared.segments.lock().bytes_behind(block.segment, block.offset, written);
+        }
+        stats.free_bytes = shared.storage.free_space(&shared.config.dir).unwrap_or(0);
         stats.keys = shared.counts.lock().names.len();
         stats.losses = shared.ledger.with(|ledger| ledger.untold().count());
         stats.queue_bytes = shared.queue.bytes();

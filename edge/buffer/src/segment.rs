@@ -64,6 +64,14 @@ impl Segments {
         self.list.iter().map(|segment| segment.bytes).sum()
     }
 
+    /// Bytes from a place in a segment to the end of the log. `written`: so many bytes of the newest are.
+    pub(crate) fn bytes_behind(&self, first: u64, offset: u64, written: u64) -> u64 {
+        let newest = self.list.last().map(|segment| segment.id);
+        let behind = self.list.iter().filter(|segment| segment.first >= first);
+        let bytes: u64 = behind.map(|segment| if Some(segment.id) == newest { written } else { segment.bytes }).sum();
+        bytes.saturating_sub(offset)
+    }
+
     /// Bytes of all but the newest, which is never dropped.
     pub(crate) fn droppable_bytes(&self) -> u64 {
         self.bytes() - self.list.last().map_or(0, |segment| segment.bytes)

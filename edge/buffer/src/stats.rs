@@ -24,6 +24,10 @@ pub struct Stats {
     pub acknowledged: u64,
     /// Timestamp of the oldest entry that is not acknowledged (of its block, to be exact), Unix milliseconds.
     pub oldest_unacknowledged: Option<i64>,
+    /// Bytes on disk of the blocks that are not acknowledged.
+    pub unacknowledged_bytes: u64,
+    /// Bytes of the file system that others may still use.
+    pub free_bytes: u64,
     /// Keys ever seen.
     pub keys: usize,
     /// Entries made durable.
@@ -80,6 +84,8 @@ pub(crate) struct Meter {
     pub(crate) blocks: AtomicU64,
     pub(crate) plain_bytes: AtomicU64,
     pub(crate) stored_bytes: AtomicU64,
+    /// How far the newest segment is written.
+    pub(crate) written: AtomicU64,
     pub(crate) sync_failures: AtomicU64,
     pub(crate) syncs: Locked<Syncs>,
     pub(crate) health: Locked<Health>,

@@ -20,7 +20,7 @@ use crate::ingest::{self, Counters};
 use crate::register::Known;
 use crate::status::{Sources, Watched};
 use crate::unheard::Unheard;
-use crate::{losses, register, socket};
+use crate::{http, losses, register, socket};
 
 /// How long gateways may take to say goodbye to their devices.
 const GATEWAYS_GRACE: Duration = Duration::from_secs(10);
@@ -51,6 +51,10 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
 
     // Open and bind first: what fails here fails early, before any device is asked.
     let listener = socket::bind(&config.edge.socket).await?;
+    let status_listener = match config.edge.status_listen {
+        Some(address) => Some(http::listen(address).await?),
+        None => None,
+    };
     let buffer = config.buffer();
     let largest = buffer.max_entry_bytes();
     let opened = tokio::task::spawn_blocking(move || edge_buffer::open(buffer)).await?.context("the log cannot be opened")?;
@@ -126,6 +130,9 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
     });
     let mut helpers = JoinSet::new();
     helpers.spawn(socket::serve(listener, sources.clone(), background.clone()));
+    if let Some(listener) = status_listener {
+        helpers.spawn(http::serve(listener, sources.clone(), background.clone()));
+    }
     helpers.spawn(losses::run(log.clone(), own_asset.clone(), background.clone()));
     helpers.spawn(notify::watchdog(loops(&counters, mirror.as_ref().map(Mirror::monitor)), background.clone()));
     helpers.spawn(tell_others(sources, background.clone()));
@@ -210,7 +217,7 @@ async fn tell_others(sources: Arc<Sources>, stop: CancellationToken) {
                 let sources = sources.clone();
                 // The log looks at its files for it.
                 let told = tokio::task::spawn_blocking(move || {
-                    notify::status(&sources.line());
+                    notify::status(&sources.status().line());
                     sources.announce();
                 });
                 if let Err(error) = told.await {

@@ -1,6 +1,7 @@
 //! `edge.toml`: what it says, and its defaults. The file is explained by config/edge.toml.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub(crate) struct Edge {
     /// Where `status` and `tail` find the daemon.
     #[serde(default = "default_socket")]
     pub(crate) socket: PathBuf,
+    /// Where the status is served over HTTP; absent: nowhere.
+    pub(crate) status_listen: Option<SocketAddr>,
     /// How much memory samples may take between the gateways and the log.
     #[serde(default = "default_memory", deserialize_with = "units::size")]
     pub(crate) memory: u64,

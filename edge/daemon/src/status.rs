@@ -61,6 +61,8 @@ pub(crate) struct LogStatus {
     pub(crate) durable: u64,
     pub(crate) bytes: u64,
     pub(crate) max_bytes: u64,
+    /// Free on its file system.
+    pub(crate) free_bytes: u64,
     pub(crate) segments: u64,
     /// Events dropped by a full log before Kafka had them, since the start; some may have arrived all the same.
     pub(crate) dropped: u64,
@@ -70,6 +72,10 @@ pub(crate) struct LogStatus {
     pub(crate) quarantine_bytes: u64,
     /// Losses whose gap events are not written yet.
     pub(crate) losses: u64,
+    /// Group commits since the start, how many failed, and what they took.
+    pub(crate) syncs: u64,
+    pub(crate) sync_failures: u64,
+    pub(crate) sync_seconds: f64,
     /// What keeps the log from taking events, in plain words.
     pub(crate) failure: Option<String>,
 }
@@ -82,9 +88,15 @@ pub(crate) struct MirrorStatus {
     pub(crate) detail: String,
     /// Last sequence up to which Kafka has everything.
     pub(crate) acknowledged: u64,
+    /// Events acknowledged since the start.
+    pub(crate) mirrored: u64,
     /// Durable events that Kafka has not acknowledged.
     pub(crate) backlog: u64,
+    /// What they take on the disk.
+    pub(crate) backlog_bytes: u64,
     pub(crate) oldest_unsent: Option<String>,
+    /// The age of the oldest.
+    pub(crate) backlog_seconds: Option<f64>,
     /// Acknowledged events a second, lately.
     pub(crate) rate: f64,
     pub(crate) eta_seconds: Option<u64>,
@@ -146,18 +158,22 @@ impl Sources {
                 durable: self.log.durable(),
                 bytes: stats.bytes,
                 max_bytes: self.max_bytes,
+                free_bytes: stats.free_bytes,
                 segments: stats.segments as u64,
                 dropped: stats.dropped,
                 damaged: stats.damaged,
                 quarantine_bytes: stats.quarantine_bytes,
                 losses: stats.losses as u64,
+                syncs: stats.syncs,
+                sync_failures: stats.sync_failures,
+                sync_seconds: stats.sync_total.as_secs_f64(),
                 failure: match stats.health {
                     Health::Writable => None,
                     Health::Full(why) | Health::Failing(why) => Some(why),
                     Health::Closed => Some("the log is closed".into()),
                 },
             },
-            mirror: self.mirror.as_ref().map(mirror),
+            mirror: self.mirror.as_ref().map(|monitor| mirror(monitor, stats.unacknowledged_bytes)),
         }
     }
 
@@ -173,13 +189,15 @@ impl Sources {
             version: env!("CARGO_PKG_VERSION").into(),
         });
     }
+}
 
+impl Status {
     /// One line for `systemctl status`.
     pub(crate) fn line(&self) -> String {
-        let status = self.status();
-        let connected = status.devices.iter().filter(|d| d.state == "connected").count();
-        let mirror = status.mirror.map_or_else(|| "no Kafka configured".into(), |m| format!("{}, backlog {}", m.detail, m.backlog));
-        format!("{connected}/{} devices connected; {} events durable; {mirror}", status.devices.len(), status.events.durable)
+        let connected = self.devices.iter().filter(|d| d.state == "connected").count();
+        let mirror = self.mirror.as_ref().map_or_else(|| "no Kafka configured".into(), |m| format!("{}, backlog {}", m.detail, m.backlog));
+        let failure = self.log.failure.as_ref().map_or_else(String::new, |why| format!("; the log takes no events: {why}"));
+        format!("{connected}/{} devices connected; {} events durable; {mirror}{failure}", self.devices.len(), self.events.durable)
     }
 }
 
@@ -200,13 +218,16 @@ fn device(device: &Watched) -> Device {
     }
 }
 
-fn mirror(mirror: &Monitor) -> MirrorStatus {
+fn mirror(mirror: &Monitor, bytes: u64) -> MirrorStatus {
     let status = mirror.status();
     MirrorStatus {
         state: status.state.to_string(),
         detail: status.sentence,
         acknowledged: status.acknowledged,
+        mirrored: status.mirrored,
         backlog: status.backlog,
+        backlog_bytes: if status.backlog > 0 { bytes } else { 0 },
+        backlog_seconds: status.oldest_unsent.map(|ms| (Timestamp::now().millis() - ms).max(0) as f64 / 1000.0),
         oldest_unsent: status.oldest_unsent.map(|ms| Timestamp::from_millis(ms).to_string()),
         rate: status.rate,
         eta_seconds: status.eta.map(|eta| eta.as_secs()),

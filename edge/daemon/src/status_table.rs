@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+
 use service::units::printed;
 
 use crate::cli::StatusArgs;
@@ -79,16 +80,30 @@ fn log_line(log: &LogStatus) -> String {
     line
 }
 
+fn backlog(mirror: &MirrorStatus) -> String {
+    let events = mirror.backlog;
+    let (Some(oldest), Some(seconds)) = (&mirror.oldest_unsent, mirror.backlog_seconds) else { return format!("{events} events") };
+    let end = match mirror.eta_seconds {
+        Some(eta) => format!("caught up in about {}", span(eta)),
+        None => "not getting smaller".into(),
+    };
+    format!("{events} events, {}; the oldest is {} old ({oldest}); {end}", printed(mirror.backlog_bytes), span(seconds as u64))
+}
+
+/// A time for people.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 fn print_mirror(out: &mut String, mirror: &MirrorStatus) -> std::fmt::Result {
     writeln!(out, "mirror    {}: {}", mirror.state, mirror.detail)?;
-    let mut line = format!("          acknowledged {}, backlog {}, {:.0} events/s", mirror.acknowledged, mirror.backlog, mirror.rate);
-    if let Some(oldest) = &mirror.oldest_unsent {
-        line.push_str(&format!(", oldest unsent {oldest}"));
-    }
-    if let Some(eta) = mirror.eta_seconds {
-        line.push_str(&format!(", caught up in about {eta} s"));
-    }
-    writeln!(out, "{line}")?;
+    writeln!(out, "          acknowledged up to {}, {:.0} events/s", mirror.acknowledged, mirror.rate)?;
+    writeln!(out, "backlog   {}", backlog(mirror))?;
     if mirror.refused + mirror.resent > 0 {
         writeln!(out, "          {} refused by Kafka (see gap events), {} sent again after doubt", mirror.refused, mirror.resent)?;
     }

@@ -30,7 +30,7 @@ pub(crate) fn run(dir: &Path, args: &ExportArgs) -> anyhow::Result<ExitCode> {
     for damage in &damage {
         eprintln!("{}", sentence(damage));
     }
-    eprintln!("{events} events exported");
+    eprintln!("{events} event{} exported", if events == 1 { "" } else { "s" });
     Ok(if damage.iter().all(|damage| damage.is_known) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -17,7 +17,7 @@ pub(crate) fn run(dir: &Path, args: &RepairArgs) -> anyhow::Result<ExitCode> {
     let (damage, _) = read(&before)?;
     let damage: Vec<_> = damage.iter().filter(|damage| !damage.is_known).collect();
     if damage.is_empty() {
-        service::output::print(&format!("the log in {} is intact: there is nothing to repair\n", dir.display()))?;
+        service::output::print(&format!("the log in {} has no damage that it does not know: there is nothing to repair\n", dir.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text: String = damage.iter().map(|damage| sentence(damage) + "\n").collect();

@@ -50,9 +50,13 @@ pub(super) fn read(log: &Inspection) -> anyhow::Result<(Vec<Damage>, Totals)> {
 fn sentences(log: &Inspection, damage: &[Damage], totals: &Totals) -> String {
     let mut text: String = damage.iter().map(|damage| sentence(damage) + "\n").collect();
     let unknown = damage.iter().filter(|damage| !damage.is_known).count();
-    let read = format!("{} events in {} blocks were read", totals.entries, totals.blocks);
+    let plural = if totals.blocks == 1 { "" } else { "s" };
+    let read = format!("{} events in {} block{plural} were read", totals.entries, totals.blocks);
     match unknown {
-        0 => text += &format!("the log in {} is intact: {read}\n", log.dir.display()),
+        0 => {
+            let known = if damage.is_empty() { "" } else { " but for what it knows" };
+            text += &format!("the log in {} is intact{known}: {read}\n", log.dir.display());
+        }
         _ => {
             text += &format!(
                 "the log in {} is DAMAGED in {unknown} place{}: {read}\n\

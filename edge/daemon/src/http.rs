@@ -1,0 +1,50 @@
+//! The status over HTTP: `/status` (JSON), `/metrics` (Prometheus), `/healthz`. Only on request of the config: whoever reaches the address reads it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::metrics;
+use crate::status::{Sources, Status};
+
+/// Binds early, so that an address in use is told before anything else starts.
+pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("edge.status_listen: cannot listen on {address}"))
+}
+
+/// Answers until `stop`.
+pub(crate) async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationToken) {
+    let pages = Router::new()
+        .route("/status", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(Json)))
+        .route("/metrics", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(page)))
+        .route("/healthz", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(health)))
+        .with_state(sources);
+    if let Err(error) = axum::serve(listener, pages).with_graceful_shutdown(stop.cancelled_owned()).await {
+        warn!(%error, "the HTTP server ended");
+    }
+}
+
+/// The log looks at its files for it.
+async fn look(sources: Arc<Sources>) -> Result<Status, StatusCode> {
+    let status = tokio::task::spawn_blocking(move || sources.status()).await;
+    status.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn page(status: Status) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, service::metrics::CONTENT_TYPE)], metrics::page(&status))
+}
+
+/// 200 while events are taken, 503 with the reason while they are not. That Kafka is away is no fault of the edge.
+fn health(status: Status) -> (StatusCode, String) {
+    let code = if status.log.failure.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, status.line() + "\n")
+}
