@@ -68,7 +68,8 @@ impl Counts {
 
     /// The same by name. Keys that never had a durable entry are not in it.
     pub(crate) fn by_name(&self) -> KeyCounts {
-        let counted = self.names.iter().zip(&self.counts).filter(|(_, count)| **count > self.floor);
+        // One that was known before a loss raised the floor may have counted less: it goes on where it was.
+        let counted = self.names.iter().zip(&self.counts).filter(|(_, count)| **count != self.floor);
         counted.map(|(name, count)| (name.clone(), *count)).collect()
     }
 }

@@ -282,6 +282,24 @@ fn a_flipped_bit_in_the_last_block_after_a_kill_is_damage_and_not_a_torn_tail() 
 }
 
 #[test]
+fn a_key_that_a_loss_did_not_touch_goes_on_counting_where_it_was() {
+    let case = Case::new(0, Ending::Closed);
+    let entries = |key: &str, count| vec![Entry { key: key.into(), timestamp: 1, value: b"value".to_vec() }; count];
+    let log = open_on(case.config.clone(), case.sim.storage()).expect("a log").log;
+    log.append_durable(entries("lost", 20)).expect("an open log");
+    log.append_durable(entries("seen", 1)).expect("an open log");
+    log.close().expect("closed");
+    case.flip(&case.newest(), case.blocks(&case.newest())[0].at + HEADER);
+    for expected in 2..5 {
+        let log = open_on(case.config.clone(), case.sim.kill().storage()).expect("a log").log;
+        let Ok(Appended::Durable { last, .. }) = log.append_durable(entries("seen", 1)) else { panic!("refused") };
+        let read = log.reader(last - 1).next_block(1).expect("readable");
+        assert!(matches!(&read[..], [Read::Entry(stored)] if stored.key_sequence == expected), "expected {expected}, found {read:?}");
+        log.close().expect("closed");
+    }
+}
+
+#[test]
 fn a_flipped_bit_in_the_last_block_of_a_closed_log_costs_that_block() {
     for place in [50, HEADER + 40] {
         let mut case = Case::new(50, Ending::Closed);
