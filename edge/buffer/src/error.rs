@@ -36,8 +36,8 @@ pub enum Error {
         /// The newest version known here.
         known: u16,
     },
-    /// There is nothing to look at.
-    #[error("there is no log in {}: name the folder that holds *.seg files", dir.display())]
+    /// The directory was to hold a log, and does not.
+    #[error("there is no log in {}: name the directory that holds *.seg files, of an edge that was started before", dir.display())]
     NoLog {
         /// The directory.
         dir: PathBuf,

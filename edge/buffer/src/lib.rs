@@ -140,7 +140,7 @@
 //!
 //! # What it does not do
 //!
-//! No transactions (a batch may be cut by a crash), no search by key or time, no removal of single entries, no replication, no encryption. One
+//! No transactions (a batch may be cut by a crash), no search by key, no removal of single entries, no replication, no encryption. One
 //! process at a time. No key is ever forgotten (each checkpoint counts them all): keys are assets, not values.
 
 mod arrivals;
@@ -175,6 +175,7 @@ mod slots;
 mod stats;
 pub mod storage;
 mod sweep;
+mod view;
 mod walk;
 mod wire;
 
@@ -190,3 +191,4 @@ pub use recovery::Recovery;
 pub use repair::{repair, repair_on};
 pub use stats::{Health, Stats};
 pub use sweep::{Block, Damage, Seen, Totals};
+pub use view::{View, ViewReader};

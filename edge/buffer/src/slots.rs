@@ -7,6 +7,7 @@
 //! The CRC is over everything before it and the body. The valid file with the higher generation counts. A write that failed is tried
 //! again in a new file that takes the slot's name, never on the same descriptor; the other slot is not touched until that succeeded.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ const HEADER: usize = 32;
 const RESERVED: u64 = 64 << 10;
 /// A slot file above this size is not one of ours.
 const MAX: u64 = 256 << 20;
+/// So often a value that another process writes is looked for.
+const LOOKS: usize = 10;
 
 /// What was found when the slots were opened.
 #[derive(Debug)]
@@ -169,6 +172,33 @@ impl Slots {
     fn path(&self, slot: usize) -> PathBuf {
         self.dir.join(format!("{}.{slot}", self.name))
     }
+}
+
+/// The value as it is now, while another process may be writing it; `None` if neither file holds one.
+pub(crate) fn find(dir: &Path, name: &str) -> Result<Option<Found>, Error> {
+    // One file is whole while the other is written. But between two looks the writer may go on to the one that was whole.
+    for _ in 0..LOOKS {
+        let mut best: Option<(u64, Found)> = None;
+        for slot in 0..2 {
+            let path = dir.join(format!("{name}.{slot}"));
+            let file = match fs::File::open(&path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(Error::io("open", path)(e)),
+            };
+            match read(&file) {
+                Content::Value { generation, found } if best.as_ref().is_none_or(|(other, _)| *other < generation) => {
+                    best = Some((generation, found));
+                }
+                Content::Newer(found) => return Err(Error::NewerVersion { path, found, known: VERSION }),
+                Content::Value { .. } | Content::Nothing | Content::Harmed => {}
+            }
+        }
+        if let Some((_, found)) = best {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 fn encode(generation: u64, epoch: u64, body: &[u8]) -> Vec<u8> {

@@ -11,6 +11,8 @@ pub const SEQUENCE: &str = "of-seq";
 pub const ASSET_SEQUENCE: &str = "of-asset-seq";
 /// Present on a record that may stand in Kafka twice, because reading back could not settle it: readers drop repeats by sequence.
 pub const RESENT: &str = "of-resent";
+/// Present on a record that its edge sent again on request (`replay`, `reconcile`): the replay's id. Readers drop what they had by sequence.
+pub const REPLAY: &str = "of-replay";
 /// NATS: JetStream drops messages whose id it has seen.
 pub const NATS_MESSAGE_ID: &str = "Nats-Msg-Id";
 

@@ -10,3 +10,4 @@ mod kill;
 mod limits;
 mod model;
 mod sim;
+mod view;
