@@ -1,6 +1,7 @@
 //! Creating topics, and asking what they take.
 
 use std::future::Future;
+use std::str::FromStr;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -32,11 +33,11 @@ pub(crate) fn create(config: &Config, topic: &str, partitions: i32, replication:
     Ok(())
 }
 
-/// The largest batch that the topic takes, in bytes; `None` if we may not know.
-pub(crate) fn max_message_bytes(config: &Config, topic: &str) -> Option<usize> {
+/// A setting of the topic, e.g. `max.message.bytes`; `None` if we may not know.
+pub(crate) fn setting<T: FromStr>(config: &Config, topic: &str, name: &str) -> Option<T> {
     let resource = ResourceSpecifier::Topic(topic);
     let results = ask(config, SHORT, async |admin| admin.describe_configs([&resource], &options(SHORT)).await).ok()?;
-    results.into_iter().next()?.ok()?.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+    results.into_iter().next()?.ok()?.get(name)?.value.as_ref()?.parse().ok()
 }
 
 fn options(patience: Duration) -> AdminOptions {

@@ -21,7 +21,7 @@ use crate::window::Window;
 use crate::worker::{Beyond, Doubt, TopicFacts, Worker};
 
 /// Looking by time begins this much earlier: a topic that stamps records itself may have another clock.
-const SLACK_MILLIS: i64 = 3_600_000;
+pub(crate) const SLACK_MILLIS: i64 = 3_600_000;
 
 /// In what way the topic is not what it was.
 enum Change {

@@ -15,7 +15,7 @@ use crate::producer::{NotTaken, Producer, Report};
 use crate::readback::{Standing, Verdict};
 use crate::status::State;
 use crate::window::{Failed, Passed};
-use crate::worker::{Beyond, TopicFacts, Worker};
+use crate::worker::{self, Beyond, TopicFacts, Worker};
 
 /// Events handed over between two looks at the reports.
 const STRIDE: usize = 1000;
@@ -96,7 +96,8 @@ impl Worker {
         self.shared.update(|status| status.producers += 1);
         // A suspect has nobody to wait for.
         let linger = if self.suspects.is_empty() { self.config.linger } else { Duration::ZERO };
-        Producer::start(&self.config, self.log.epoch(), batch_bytes, linger).map_err(|e| Failure::new(Class::Transient, chain(&e)))
+        Producer::start(&self.config, worker::ROLE, self.log.epoch(), batch_bytes, linger)
+            .map_err(|e| Failure::new(Class::Transient, chain(&e)))
     }
 
     /// The loop. Ends with `Ok` when told to, with an error when the producer can no longer be trusted.

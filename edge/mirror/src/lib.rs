@@ -16,6 +16,7 @@
 //! - A log that is an older copy of the one that was mirrored is not sent: its numbers would be used twice (`outdated`).
 //! - Nothing stops it for good but [`Mirror::stop`], and a younger process with the same edge id. Trouble is a state with a sentence
 //!   ([`Status`]); it starts, collects and goes on trying without Kafka.
+//! - What the log retains can be sent again on request, marked, beside a running mirror ([`replay`]).
 //! - A topic that is not what it was (another cluster, made anew, cut back) is said aloud, as an event too, and settled as configured.
 //!
 //! Words of its own, in code and logs:
@@ -64,6 +65,7 @@ mod producer;
 mod readback;
 mod reading;
 mod refused;
+pub mod replay;
 mod shared;
 mod status;
 mod telling;
@@ -105,7 +107,7 @@ impl Mirror {
     pub fn start(config: Config, log: Log) -> Result<Self, Error> {
         config.check()?;
         // Whatever librdkafka refuses shall be told now, by the caller's own means.
-        producer::Producer::start(&config, log.epoch(), worker::BATCH, config.linger)?.end(Duration::ZERO);
+        producer::Producer::start(&config, worker::ROLE, log.epoch(), worker::BATCH, config.linger)?.end(Duration::ZERO);
         let (config, shared) = (Arc::new(config), Arc::new(Shared::new(log.clone())));
         let (ending, ended) = mpsc::sync_channel(1);
         let worker = Worker::new(config.clone(), log.clone(), shared.clone());

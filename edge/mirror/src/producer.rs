@@ -69,9 +69,9 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// Starts a producer whose batches hold at most `batch_bytes`. It connects by itself, and goes on trying.
-    pub(crate) fn start(config: &Config, epoch: u64, batch_bytes: usize, linger: Duration) -> Result<Self, Error> {
-        let mut settings = client::settings(config, "mirror")?;
+    /// Starts a producer whose batches hold at most `batch_bytes`. It connects by itself, and goes on trying. `role`: its name to the brokers.
+    pub(crate) fn start(config: &Config, role: &str, epoch: u64, batch_bytes: usize, linger: Duration) -> Result<Self, Error> {
+        let mut settings = client::settings(config, role)?;
         let queue_kib = (config.window_bytes * 2).max(config.max_record_bytes * 2).div_ceil(1024);
         settings
             .set("enable.idempotence", "true")
@@ -111,6 +111,12 @@ impl Producer {
     /// Hands over an event that may stand already, or comes late: with the header `of-resent`.
     pub(crate) fn send_marked(&mut self, event: &Stored, record_time: i64, handle: Handle) -> Result<(), NotTaken> {
         let headers = self.headers(event).insert(Header { key: headers::RESENT, value: Some("true".as_bytes()) });
+        self.hand_over(event, record_time, handle, headers)
+    }
+
+    /// Hands over an event that is sent again on request: with the header `of-replay`.
+    pub(crate) fn send_again(&mut self, event: &Stored, record_time: i64, handle: Handle, replay: &str) -> Result<(), NotTaken> {
+        let headers = self.headers(event).insert(Header { key: headers::REPLAY, value: Some(replay.as_bytes()) });
         self.hand_over(event, record_time, handle, headers)
     }
 

@@ -28,21 +28,34 @@ pub(crate) struct Ours {
     pub(crate) epoch: u64,
 }
 
+/// What the headers of a record of ours say.
+pub(crate) struct Numbers<'m> {
+    pub(crate) sequence: u64,
+    pub(crate) key_sequence: u64,
+    /// `of-resent` is there.
+    pub(crate) is_resent: bool,
+    /// The value of `of-replay`.
+    pub(crate) replay: Option<&'m [u8]>,
+}
+
 impl Ours {
-    /// The record's sequence and asset sequence, if it is of this edge and epoch.
-    fn sequences(&self, message: &BorrowedMessage<'_>) -> Option<(u64, u64)> {
-        let (mut is_ours, mut sequence, mut key_sequence) = (false, None, None);
+    /// The record's numbers, if it is of this edge and epoch.
+    pub(crate) fn numbers<'m>(&self, message: &'m BorrowedMessage<'_>) -> Option<Numbers<'m>> {
+        let (mut is_ours, mut sequence, mut key_sequence, mut is_resent, mut replay) = (false, None, None, false, None);
         for header in message.headers()?.iter() {
             let value = header.value.unwrap_or_default();
             match header.key {
                 headers::EDGE => is_ours = value == self.edge_id.as_bytes(),
                 headers::SEQUENCE => sequence = position(value),
                 headers::ASSET_SEQUENCE => key_sequence = position(value),
+                headers::RESENT => is_resent = true,
+                headers::REPLAY => replay = Some(value),
                 _ => {}
             }
         }
         let (sequence, key_sequence) = (sequence?, key_sequence?);
-        (is_ours && sequence.epoch == self.epoch).then_some((sequence.n, key_sequence.n))
+        let numbers = Numbers { sequence: sequence.n, key_sequence: key_sequence.n, is_resent, replay };
+        (is_ours && sequence.epoch == self.epoch).then_some(numbers)
     }
 }
 
@@ -77,24 +90,41 @@ pub(crate) fn read(
     standing: &mut Standing,
     turn: Turn<'_>,
 ) -> Result<Ended, Failure> {
+    up_to(client, &ours.topic, places, targets, turn, |message| {
+        if let Some(Numbers { sequence, key_sequence, .. }) = ours.numbers(message) {
+            standing.found(sequence, key_of(message), key_sequence);
+        }
+        let size = OVERHEAD + message.key().map_or(0, <[u8]>::len) as u64 + message.payload().map_or(0, <[u8]>::len) as u64;
+        *budget = budget.saturating_sub(size);
+        (*budget == 0).then_some(Ended::TooMuch)
+    })
+}
+
+/// The record's key; records of ours have keys that are text.
+pub(crate) fn key_of<'m>(message: &'m BorrowedMessage<'_>) -> &'m str {
+    str::from_utf8(message.key().unwrap_or_default()).unwrap_or_default()
+}
+
+/// Reads each partition from its place up to its target; moves the places on. `take` may end it early.
+pub(crate) fn up_to(
+    client: &TopicClient,
+    topic: &str,
+    places: &mut Places,
+    targets: &[(i32, i64)],
+    turn: Turn<'_>,
+    mut take: impl FnMut(&BorrowedMessage<'_>) -> Option<Ended>,
+) -> Result<Ended, Failure> {
     let mut open: BTreeMap<i32, i64> = targets.iter().copied().filter(|(p, end)| places.get(p).is_some_and(|at| at < end)).collect();
     let starts: Vec<(i32, i64)> = open.keys().map(|partition| (*partition, places[partition])).collect();
-    each(client, &ours.topic, &starts, turn, |seen| {
+    each(client, topic, &starts, turn, |seen| {
+        let mut ended = None;
         match seen {
             Seen::Record(message) => {
                 let partition = message.partition();
-                if let Some((sequence, key_sequence)) = ours.sequences(message) {
-                    let key = str::from_utf8(message.key().unwrap_or_default()).unwrap_or_default();
-                    standing.found(sequence, key, key_sequence);
-                }
+                ended = take(message);
                 places.insert(partition, message.offset() + 1);
                 if open.get(&partition).is_some_and(|end| message.offset() + 1 >= *end) {
                     open.remove(&partition);
-                }
-                let size = OVERHEAD + message.key().map_or(0, <[u8]>::len) as u64 + message.payload().map_or(0, <[u8]>::len) as u64;
-                *budget = budget.saturating_sub(size);
-                if *budget == 0 && !open.is_empty() {
-                    return Some(Ended::TooMuch);
                 }
             }
             // The targets were asked for before this reading began, so its end of partition lies at or beyond them. What is between the
@@ -105,7 +135,7 @@ pub(crate) fn read(
                 }
             }
         }
-        open.is_empty().then_some(Ended::Done)
+        if open.is_empty() { Some(Ended::Done) } else { ended }
     })
 }
 
@@ -121,7 +151,7 @@ pub(crate) fn verify(client: &TopicClient, ours: &Ours, expected: &BTreeMap<i32,
                 if let Some((offset, sequence)) = open.remove(&partition)
                     // A record behind that place means that it is gone, by retention or compaction: that says nothing.
                     && message.offset() == offset
-                    && ours.sequences(message).is_none_or(|(found, _)| found != sequence)
+                    && ours.numbers(message).is_none_or(|found| found.sequence != sequence)
                 {
                     changed.push(partition);
                 }

@@ -32,8 +32,12 @@ const DENIED_PAUSE: Duration = Duration::from_secs(30);
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// Waiting is interrupted this often, to see whether it is time to end.
 const NAP: Duration = Duration::from_millis(50);
+/// The topic's setting that says how large a batch may be.
+pub(crate) const MAX_MESSAGE: &str = "max.message.bytes";
 /// What Kafka allows in a batch where nobody says otherwise.
-const DEFAULT_MAX_MESSAGE: usize = 1_048_588;
+pub(crate) const DEFAULT_MAX_MESSAGE: usize = 1_048_588;
+/// The name of the mirror's producer.
+pub(crate) const ROLE: &str = "mirror";
 /// Under backlog, batches are this large before compression.
 pub(crate) const BATCH: usize = 1_000_000;
 
@@ -197,8 +201,8 @@ impl Worker {
         let ends = client.ends(&topic, &partitions)?;
         self.shared.turn();
         // Asked once, also where we may not know: a limit that somebody lowers later shows itself by refusals.
-        let max_message =
-            *self.max_message.get_or_insert_with(|| admin::max_message_bytes(&self.config, &topic).unwrap_or(DEFAULT_MAX_MESSAGE));
+        let ask = || admin::setting(&self.config, &topic, MAX_MESSAGE).unwrap_or(DEFAULT_MAX_MESSAGE);
+        let max_message = *self.max_message.get_or_insert_with(ask);
         self.shared.update(|status| status.cluster = (!cluster.is_empty()).then(|| cluster.clone()));
         Ok(Some(TopicFacts { cluster, partitions, ends, max_message }))
     }

@@ -7,5 +7,6 @@ mod edges;
 mod mock;
 mod proxy;
 mod refused;
+mod replay;
 mod support;
 mod topics;

@@ -1,6 +1,7 @@
 //! What the tests share: a log with events, a topic of one's own, and a judge that reads Kafka itself.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,11 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    /// The log's folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.config.dir
+    }
+
     /// The log, and what a backup of its disk would hold now.
     pub(crate) fn with_backup(self) -> (Self, Self) {
         drop(self.log);
@@ -156,13 +162,15 @@ pub(crate) struct Record {
     pub(crate) asset_sequence: u64,
     pub(crate) epoch: u64,
     pub(crate) is_marked: bool,
+    /// The value of `of-replay`.
+    pub(crate) replay: Option<String>,
 }
 
 impl std::fmt::Debug for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { partition, key, sequence, asset_sequence, is_marked, .. } = self;
+        let Self { partition, key, sequence, asset_sequence, is_marked, replay, .. } = self;
         let size = self.value.len();
-        write!(f, "event {sequence} ({key} {asset_sequence}), {size} bytes, partition {partition}, marked {is_marked}")
+        write!(f, "event {sequence} ({key} {asset_sequence}), {size} bytes, partition {partition}, marked {is_marked}, replay {replay:?}")
     }
 }
 
@@ -216,6 +224,7 @@ fn record(message: &impl Message) -> Record {
         asset_sequence: number("of-asset-seq").1,
         epoch,
         is_marked: headers.contains_key("of-resent"),
+        replay: headers.get("of-replay").cloned(),
     }
 }
 
