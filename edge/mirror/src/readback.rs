@@ -105,8 +105,7 @@ impl Standing {
         if sequence > self.through {
             return Verdict::Send;
         }
-        let (word, bit) = Self::place(sequence - self.after - 1);
-        if self.bits.get(word).is_some_and(|bits| bits & bit != 0) {
+        if self.is_found(sequence) {
             return Verdict::Stands;
         }
         if sequence <= self.unsure_through {
@@ -117,6 +116,13 @@ impl Standing {
             return Verdict::SendMarked;
         }
         Verdict::Send
+    }
+
+    /// Whether an event in doubt was found.
+    pub(crate) fn is_found(&self, sequence: u64) -> bool {
+        let Some(index) = sequence.checked_sub(self.after + 1) else { return false };
+        let (word, bit) = Self::place(index);
+        self.bits.get(word).is_some_and(|bits| bits & bit != 0)
     }
 
     /// True if nothing is in doubt any more, whatever else might still arrive in Kafka.

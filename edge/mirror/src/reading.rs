@@ -91,8 +91,11 @@ pub(crate) fn read(
     turn: Turn<'_>,
 ) -> Result<Ended, Failure> {
     up_to(client, &ours.topic, places, targets, turn, |message| {
-        if let Some(Numbers { sequence, key_sequence, .. }) = ours.numbers(message) {
-            standing.found(sequence, key_of(message), key_sequence);
+        match ours.numbers(message) {
+            // Sent again on request: no sign that somebody else writes under our id.
+            Some(Numbers { sequence, replay: Some(_), .. }) if standing.is_found(sequence) => {}
+            Some(Numbers { sequence, key_sequence, .. }) => standing.found(sequence, key_of(message), key_sequence),
+            None => {}
         }
         let size = OVERHEAD + message.key().map_or(0, <[u8]>::len) as u64 + message.payload().map_or(0, <[u8]>::len) as u64;
         *budget = budget.saturating_sub(size);
