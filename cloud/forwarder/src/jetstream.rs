@@ -12,9 +12,10 @@ use tracing::debug;
 use crate::lane::{Lane, Left, Outcome};
 use crate::link::{Link, NotSent};
 use crate::message::Outgoing;
+use crate::search;
 use crate::status::Counters;
 use crate::stream::{self, Last};
-use crate::window::{Limits, Step, Window};
+use crate::window::{Entry, Limits, Step, Window};
 
 /// After a refusal nothing is published for this long, doubled with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -141,7 +142,14 @@ impl Work {
                 Step::LookUp(outgoing) => {
                     let (offset, subject) = (outgoing.record.offset, outgoing.subject.clone());
                     let (context, stream) = (jetstream::new(link.client().clone()), lane.route.stream.name.clone());
-                    lookups.push(Box::pin(async move { (offset, stream::last_message(context, stream, subject).await) }));
+                    let late = outgoing.is_resent().then(|| outgoing.id.clone());
+                    lookups.push(Box::pin(async move {
+                        let told = match late {
+                            Some(id) => search::itself_or_last(context, stream, subject, id).await,
+                            None => stream::last_message(context, stream, subject).await,
+                        };
+                        (offset, told)
+                    }));
                 }
                 Step::Publish(outgoing) => {
                     let offset = outgoing.record.offset;

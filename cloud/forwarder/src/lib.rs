@@ -36,6 +36,7 @@ mod record;
 mod repeats;
 pub mod ring;
 pub mod router;
+mod search;
 mod status;
 mod stream;
 mod window;

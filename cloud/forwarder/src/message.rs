@@ -17,6 +17,7 @@ const EDGE: HeaderName = HeaderName::from_static(headers::EDGE);
 const SEQUENCE: HeaderName = HeaderName::from_static(headers::SEQUENCE);
 const ASSET_SEQUENCE: HeaderName = HeaderName::from_static(headers::ASSET_SEQUENCE);
 const RESENT: HeaderName = HeaderName::from_static(headers::RESENT);
+const REPLAY: HeaderName = HeaderName::from_static(headers::REPLAY);
 
 /// A message on its way, with the record that it was made of.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Origin {
     pub(crate) asset_sequence: Position,
     /// Written late: it may stand twice, or after later ones of its asset.
     pub(crate) is_resent: bool,
+    /// The replay that wrote it, if one did; then it is late, too.
+    pub(crate) replay: Option<Arc<str>>,
 }
 
 impl Entry for Outgoing {
@@ -71,8 +74,10 @@ impl Outgoing {
             headers.insert(EDGE, &*origin.edge);
             headers.insert(SEQUENCE, origin.sequence.to_string());
             headers.insert(ASSET_SEQUENCE, origin.asset_sequence.to_string());
-            if origin.is_resent {
-                headers.insert(RESENT, "true");
+            match &origin.replay {
+                Some(replay) => headers.insert(REPLAY, &**replay),
+                None if origin.is_resent => headers.insert(RESENT, "true"),
+                None => {}
             }
         }
         if let Some(newest) = &self.newest {
@@ -122,11 +127,13 @@ pub(crate) fn outgoing(record: &Arc<Record>, route: &Route, now: Timestamp) -> R
 
 /// What our own headers say; `None` if one is missing or unreadable, and then the record counts as another writer's.
 fn origin(record: &Record) -> Option<Origin> {
+    let has = |name: &str| record.headers.iter().any(|(key, _)| key == name);
     Some(Origin {
         edge: record.header(headers::EDGE).filter(|edge| !edge.is_empty())?.into(),
         sequence: record.header(headers::SEQUENCE)?.parse().ok()?,
         asset_sequence: record.header(headers::ASSET_SEQUENCE)?.parse().ok()?,
-        is_resent: record.headers.iter().any(|(name, _)| name == headers::RESENT),
+        is_resent: has(headers::RESENT) || has(headers::REPLAY),
+        replay: record.header(headers::REPLAY).map(Into::into),
     })
 }
 
@@ -135,6 +142,7 @@ mod tests {
     use super::{Outgoing, outgoing};
     use crate::config::{Route, SubjectForm};
     use crate::record::{Record, Time};
+    use crate::window::Entry;
     use asset_stream::Timestamp;
     use std::borrow::Cow;
     use std::sync::Arc;
@@ -225,9 +233,11 @@ mod tests {
 
     #[test]
     fn what_an_edge_marked_as_late_keeps_its_mark() {
-        let mut marked = OURS.to_vec();
-        marked.push(("of-resent", "true"));
-        let message = forward(&record(Some("CNC-1"), Some(EVENT), &marked), &Route::default()).expect("an event");
-        assert_eq!(message.headers().get("of-resent").map(|value| value.as_str()), Some("true"));
+        for (name, value) in [("of-resent", "true"), ("of-replay", "1795669022304")] {
+            let marked = [&OURS[..], &[(name, value)]].concat();
+            let message = forward(&record(Some("CNC-1"), Some(EVENT), &marked), &Route::default()).expect("an event");
+            assert_eq!(message.headers().get(name).map(|value| value.as_str()), Some(value));
+            assert!(message.is_resent());
+        }
     }
 }

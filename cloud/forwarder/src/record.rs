@@ -68,6 +68,6 @@ impl Record {
 
 /// Our own headers are on nearly every record: no allocation for their names.
 fn name(key: &str) -> Cow<'static, str> {
-    let known = [headers::EDGE, headers::SEQUENCE, headers::ASSET_SEQUENCE, headers::RESENT];
+    let known = [headers::EDGE, headers::SEQUENCE, headers::ASSET_SEQUENCE, headers::RESENT, headers::REPLAY];
     known.into_iter().find(|known| *known == key).map_or_else(|| Cow::Owned(key.to_owned()), Cow::Borrowed)
 }

@@ -2,7 +2,7 @@
 //!
 //! An edge numbers the events of an asset without gaps (`of-asset-seq`), so a number that was passed already is a repeat, unless it fills a
 //! gap that was seen before. Before the place where this memory of an asset begins nothing is known: there, what the edge marked as late
-//! (`of-resent`) may be a repeat or fill a gap and is left to the stream to judge, and anything else is a repeat. Two generations of a map
+//! (`of-resent`, `of-replay`) may be a repeat or fill a gap and is left to the stream to judge, and anything else is a repeat. Two generations of a map
 //! bound the memory: what was not asked for during a whole generation is forgotten.
 
 use std::collections::HashMap;
@@ -104,7 +104,7 @@ mod tests {
 
     fn event(epoch: u64, n: u64) -> Origin {
         let at = Position { epoch, n };
-        Origin { edge: "edge".into(), sequence: at, asset_sequence: at, is_resent: false }
+        Origin { edge: "edge".into(), sequence: at, asset_sequence: at, is_resent: false, replay: None }
     }
 
     fn resent(n: u64) -> Origin {

@@ -97,7 +97,7 @@ pub(crate) async fn ensure(context: &Context, route: &Route) -> Result<(), Strin
 pub(crate) const NEWEST: HeaderName = HeaderName::from_static("of-newest");
 
 /// The last message on a subject, and what it tells about those before it. Ids grow along a subject, but for events that an edge wrote
-/// late (`of-resent`): these carry the highest id in [`NEWEST`], so that the last message always tells it.
+/// late (`of-resent`, `of-replay`): these carry the highest id in [`NEWEST`], so that the last message always tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Last {
     /// Its id.

@@ -6,7 +6,7 @@
 //!
 //! An event whose fate is not known (sent, but never answered; or read again after a restart) is first looked up in the stream, by the
 //! last message on its subject: ids grow along a subject. Once the stream says that an event of an asset is not there, none of the later
-//! ones is, and the asset needs no more questions. An event that its edge wrote late (`of-resent`) keeps no such order: it is always looked
+//! ones is, and the asset needs no more questions. An event that its edge wrote late (`of-resent`, `of-replay`) keeps no such order: it is always looked
 //! up, and its absence says nothing about others.
 
 use std::collections::{HashMap, HashSet, VecDeque};

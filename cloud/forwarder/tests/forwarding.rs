@@ -4,9 +4,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use cloud_forwarder::Forwarder;
 use cloud_forwarder::config::{Route, SubjectForm};
 use cloud_forwarder::ring::Ring;
+use cloud_forwarder::{Forwarder, Status};
 use futures::StreamExt;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -395,6 +395,58 @@ async fn what_an_edge_wrote_late_is_served_once_and_hides_nothing() {
     edge.flush();
     run("two", 4).await;
     assert_eq!(served().await, expected(&[1, 3, 2, 4]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_edge_replays_is_served_only_if_the_stream_does_not_hold_it() {
+    const LIVE: u64 = 3_000;
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("replayed"));
+    make_topic(&kafka, &topic, 1).await;
+    let edge = Edge::new(&kafka, &topic);
+    let mut short = route();
+    short.stream.duplicate_window = Duration::from_millis(100);
+    let run = async |end: usize| {
+        let forwarder = Forwarder::start(config(&kafka, &topic, short.clone(), &[("C1", &nats)])).expect("a good config");
+        let handle = forwarder.handle();
+        let is_done = |s: &Status| s.partitions.iter().any(|p| p.position == Some(end as i64));
+        let status = wait_until("the end is reached", async || handle.status(), is_done).await;
+        assert!(forwarder.stop(GRACE).await);
+        nats.forget_ids(STREAM).await;
+        status
+    };
+    // Two events of each asset never came to Kafka.
+    let (mut live, mut lost) = (Vec::new(), Vec::new());
+    for number in 0..LIVE {
+        let (asset, item) = (format!("ASSET-{}", number % 10), ["temp", "speed"][number as usize / 10 % 2]);
+        let (sequence, n) = (number + 1, number / 10 + 1);
+        if [40, 41].contains(&n) {
+            lost.push((asset, item, sequence, n));
+        } else {
+            edge.write_as(&asset, item, sequence, n);
+            live.push((asset, item, sequence, n));
+        }
+    }
+    edge.flush();
+    run(live.len()).await;
+    // A forwarder that remembers nothing of them.
+    for (asset, item, sequence, n) in live.iter().chain(&lost) {
+        edge.write_replayed(asset, item, *sequence, *n);
+    }
+    edge.flush();
+    let began = std::time::Instant::now();
+    let status = run(live.len() + LIVE as usize).await;
+    println!("{LIVE} events looked up or published in {:?}", began.elapsed());
+    assert_eq!(status.forwarded, lost.len() as u64, "{status:?}");
+    let messages = nats.stream(STREAM).await;
+    let header = |m: &async_nats::Message, name: &str| m.headers.as_ref().and_then(|h| h.get(name)).map(|v| v.as_str().to_owned());
+    let mut ids: Vec<_> = messages.iter().map(|m| header(m, "of-seq").expect("an event")).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!((ids.len(), messages.len()), (LIVE as usize, LIVE as usize), "each event once");
+    let marked: Vec<_> = messages.iter().filter(|m| header(m, "of-replay").is_some()).collect();
+    assert_eq!(marked.len(), lost.len());
+    assert!(marked.iter().all(|m| header(m, "of-newest").is_some()), "they came late");
 }
 
 #[tokio::test(flavor = "multi_thread")]

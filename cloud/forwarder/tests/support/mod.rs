@@ -259,6 +259,11 @@ impl Edge {
         self.write_with(asset, item, sequence, n, &[("of-resent", "true")]);
     }
 
+    /// The same, marked as replayed.
+    pub(crate) fn write_replayed(&self, asset: &str, item: &str, sequence: u64, n: u64) {
+        self.write_with(asset, item, sequence, n, &[("of-replay", "1795669022304")]);
+    }
+
     fn write_with(&self, asset: &str, item: &str, sequence: u64, n: u64, more: &[(&str, &str)]) {
         let value = format!(
             r#"{{"ID":"{item}","VALUE":{n},"TAG":"Temperature","TYPE":"Samples","attributes":{{"timestamp":"2026-01-27T15:37:03.871Z"}}}}"#
