@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use asset_stream::Timestamp;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::log_tools::time;
+use crate::when::When;
 
 /// Collects what machines say, keeps it on this box, and mirrors it into Kafka, once and in order.
 #[derive(Debug, Parser)]
@@ -33,6 +32,33 @@ Examples:
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 78 bad config";
 
+const REPLAY: &str = "\
+Events keep their key, value, time and numbers, so readers can drop what they had by of-seq. Readers that know neither of-seq nor of-replay \
+see them as new: a table of the latest value by offset goes back to old values until each item says something new. To fill what Kafka has \
+lost, `reconcile` sends less.
+
+Runs beside the edge or without it, as the user that the edge runs as. Ctrl-C stops in order; the same command goes on with it.
+
+Examples:
+  What would be sent?
+    openfactory-edge replay --from -2h --to now --dry-run
+  One asset's morning, with at most 5000 events a second:
+    openfactory-edge replay --asset PRESS-1 --rate 5000 \\
+      --from 2026-01-27T06:00:00Z --to 2026-01-27T12:00:00Z";
+
+const RECONCILE: &str = "\
+Reads the topic from the time of the oldest selected event on, which can be much, compares it with what the log retains of what was \
+mirrored, sends in order what does not stand, and reads that once more. What the topic's retention would delete at once is told and not \
+sent. Readers find the missing events behind later ones of their asset: see `replay --help`.
+
+Runs beside the edge or without it, as the user that the edge runs as. Ctrl-C stops in order; the same command goes on with it.
+
+Examples:
+  What is missing?
+    openfactory-edge reconcile --dry-run
+  Bring it back, of the last day:
+    openfactory-edge reconcile --from -1d";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs the edge until SIGTERM or SIGINT.
@@ -45,6 +71,12 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// Looks into the log's files, whether the edge runs or not: what they hold, whether they are whole.
     Log(LogArgs),
+    /// Sends a range of the retained log to Kafka again, marked of-replay.
+    #[command(after_long_help = REPLAY)]
+    Replay(ReplayArgs),
+    /// Compares Kafka with the retained log, and sends what is missing, marked of-replay.
+    #[command(after_long_help = RECONCILE)]
+    Reconcile(ReconcileArgs),
     /// Prints a completion script, e.g. for /etc/bash_completion.d.
     Completion {
         /// The shell to complete for.
@@ -130,12 +162,12 @@ pub(crate) struct ExportArgs {
     /// Only this asset; may be repeated.
     #[arg(long, value_name = "UUID")]
     pub(crate) asset: Vec<String>,
-    /// Only events of this time or later: 2026-01-27T15:37:03Z, 2026-01-27 (UTC), or back from now: -2h, -7days.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time::parse)]
-    pub(crate) from: Option<Timestamp>,
+    /// Only events of this time or later: 2026-01-27T15:37:03Z, 2026-01-27 (UTC), or before now, e.g. -2h.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) from: Option<When>,
     /// Only events before this time.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time::parse)]
-    pub(crate) to: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) to: Option<When>,
     /// What to write.
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     pub(crate) format: Format,
@@ -157,4 +189,48 @@ pub(crate) struct RepairArgs {
     /// Only say what would be done; the edge may run.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Events of this time and later: RFC 3339 (UTC where it names no offset), or before now, e.g. -2h.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) from: When,
+    /// Events before this time.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) to: When,
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReconcileArgs {
+    /// Events of this time and later; all where it is left out.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) from: Option<When>,
+    /// Events before this time; all where it is left out.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) to: Option<When>,
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
+}
+
+/// What sending again has in common.
+#[derive(Debug, Args)]
+pub(crate) struct AgainArgs {
+    /// Only this asset; may be repeated.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) asset: Vec<String>,
+    /// Say what would be sent, and send nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The summary as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// At most so many events a second; where it is left out, the mirror's own rate.
+    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+    /// Begin anew where the same command was not finished.
+    #[arg(long)]
+    pub(crate) restart: bool,
 }

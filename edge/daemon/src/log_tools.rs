@@ -8,7 +8,6 @@ mod progress;
 mod repair;
 #[cfg(test)]
 mod tests;
-pub(crate) mod time;
 mod verify;
 
 use std::path::{Path, PathBuf};

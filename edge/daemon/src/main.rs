@@ -1,7 +1,7 @@
 //! `openfactory-edge`: the edge daemon and what people ask it.
 //!
 //! Purpose: gateways read machines, every reading becomes durable in the log before anything else happens, the mirror copies the log into
-//! Kafka. This crate wires them together, answers `status` and `tail`, and looks into the log's files (`log`).
+//! Kafka. This crate wires them together, answers `status` and `tail`, looks into the log's files (`log`), and carries out `replay` and `reconcile`.
 //!
 //! Promises: shutting down closes inputs in order (gateways, ingest, log, mirror's cursor) and never waits for a network; a bad config is
 //! told completely, with file, line and key, and exits with 78 before anything is started.
@@ -20,11 +20,13 @@ mod look_back;
 mod losses;
 mod metrics;
 mod register;
+mod replay;
 mod socket;
 mod status;
 mod status_table;
 mod tail;
 mod unheard;
+mod when;
 
 use std::process::ExitCode;
 
@@ -38,15 +40,17 @@ const BAD_CONFIG: u8 = 78;
 fn main() -> ExitCode {
     service::tls::install_ring();
     let cli = Cli::parse();
-    let result = match cli.command {
+    let result = match &cli.command {
         Command::Run => return run(&cli),
         Command::CheckConfig => return check::run(&cli.config),
-        Command::Status(args) => status_table::run(&cli.config, &args),
-        Command::Tail(args) => tail::run(&cli.config, &args),
-        Command::Log(args) => return log_tools::run(&cli.config, &args),
+        Command::Replay(args) => return replay::replay(&cli.config, args),
+        Command::Reconcile(args) => return replay::reconcile(&cli.config, args),
+        Command::Status(args) => status_table::run(&cli.config, args),
+        Command::Tail(args) => tail::run(&cli.config, args),
+        Command::Log(args) => return log_tools::run(&cli.config, args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "openfactory-edge", &mut script);
+            clap_complete::generate(*shell, &mut Cli::command(), "openfactory-edge", &mut script);
             service::output::print(&String::from_utf8_lossy(&script)).map_err(Into::into)
         }
     };

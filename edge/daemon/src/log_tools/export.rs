@@ -95,6 +95,6 @@ fn export<W: Write + Send>(log: &Inspection, args: &ExportArgs, out: W) -> anyho
 
 fn is_wanted(args: &ExportArgs, stored: &Stored) -> bool {
     (args.asset.is_empty() || args.asset.iter().any(|asset| **asset == *stored.key))
-        && args.from.is_none_or(|from| stored.timestamp >= from.millis())
-        && args.to.is_none_or(|to| stored.timestamp < to.millis())
+        && args.from.as_ref().is_none_or(|from| stored.timestamp >= from.millis)
+        && args.to.as_ref().is_none_or(|to| stored.timestamp < to.millis)
 }
