@@ -148,6 +148,15 @@ impl Said {
     }
 }
 
+/// Whether a value has its place in the order of its tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// It has; so often its asset had been connected before.
+    Due(u64),
+    /// It was missing and comes late, as its record says: its numbers tell whether it came before.
+    Late,
+}
+
 /// One tag: what was said, and what of it has come.
 #[derive(Debug)]
 pub(super) struct TagState {
@@ -160,7 +169,7 @@ pub(super) struct TagState {
 
 impl TagState {
     /// Takes a record of this tag.
-    pub(super) fn heard(&mut self, event: &Event, connections: u64, place: &str, verdict: &mut Verdict) -> anyhow::Result<()> {
+    pub(super) fn heard(&mut self, event: &Event, order: Order, place: &str, verdict: &mut Verdict) -> anyhow::Result<()> {
         let counter = match &event.value {
             Json::String(text) if text == UNAVAILABLE => return Ok(()),
             Json::String(text) => text.strip_prefix('n').and_then(|digits| digits.parse().ok()),
@@ -177,6 +186,11 @@ impl TagState {
             });
         }
         let again = self.is_heard(index);
+        let Order::Due(connections) = order else {
+            verdict.restated += u64::from(again);
+            self.hear(index);
+            return Ok(());
+        };
         match self.last {
             Some((last, before)) if index == last => {
                 if before == connections {

@@ -70,8 +70,10 @@ pub struct Verdict {
     pub unheard: u64,
     /// Last values that a device stated again after it was connected again.
     pub restated: u64,
-    /// Repeats that carry `of-resent`: readers drop them.
+    /// Repeats that carry `of-resent` or `of-replay`: readers drop them.
     pub resent: u64,
+    /// Events that stand behind later ones of their asset, and say by `of-replay` that they were missing.
+    pub late: u64,
     /// The first harms, in words.
     pub harms: Vec<String>,
 }
@@ -133,6 +135,7 @@ impl fmt::Display for Verdict {
             ("unheard", self.unheard),
             ("restated", self.restated),
             ("resent", self.resent),
+            ("late", self.late),
         ] {
             if count > 0 {
                 write!(f, " {name}={count}")?;
