@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::process::{self, Process};
 use crate::proxy::Proxy;
@@ -151,6 +151,21 @@ pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32, config: &[(&s
     for result in results {
         result.map_err(|(topic, code)| anyhow::anyhow!("cannot make the topic {topic}: {code}"))?;
     }
+    Ok(())
+}
+
+/// Lets Kafka drop the first third of each partition's records, as its retention does.
+pub fn drop_first_third(bootstrap: &str, topic: &str) -> anyhow::Result<()> {
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
+    let mut dropped = TopicPartitionList::new();
+    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        let (first, end) = consumer.fetch_watermarks(topic, partition.id(), Duration::from_secs(10))?;
+        dropped.add_partition_offset(topic, partition.id(), Offset::Offset(first + (end - first) / 3))?;
+    }
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(admin.delete_records(&dropped, &AdminOptions::new()))?;
     Ok(())
 }
 

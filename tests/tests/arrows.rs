@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value as Json;
 
 /// Crate → the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("asset-stream", &[]),
     ("edge-buffer", &[]),
     ("service", &[]),
@@ -15,8 +15,9 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("gateway-modbus", &["gateway", "asset-stream"]),
     ("edge-mirror", &["edge-buffer", "asset-stream", "service"]),
     ("cloud-forwarder", &["asset-stream", "service"]),
+    ("cloud-verify", &["asset-stream", "service"]),
     ("openfactory-edge", &["asset-stream", "edge-buffer", "edge-mirror", "gateway", "gateway-opcua", "gateway-modbus", "service"]),
-    ("openfactory-cloud", &["asset-stream", "cloud-forwarder", "service"]),
+    ("openfactory-cloud", &["asset-stream", "cloud-forwarder", "cloud-verify", "service"]),
     ("system-tests", &["asset-stream"]),
     ("opcua-simulator", &[]),
 ];
@@ -25,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
 const FENCED: [(&str, &[&str]); 4] = [
     ("async-opcua", &["gateway-opcua", "opcua-simulator"]),
     ("tokio-modbus", &["gateway-modbus"]),
-    ("rdkafka", &["service", "edge-mirror", "cloud-forwarder", "system-tests"]),
+    ("rdkafka", &["service", "edge-mirror", "cloud-forwarder", "cloud-verify", "system-tests"]),
     ("async-nats", &["cloud-forwarder", "system-tests"]),
 ];
 

@@ -45,6 +45,21 @@ impl Config {
         Self::load_with(file, services, std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
     }
 
+    /// Reads the `[kafka]` section, for what needs nothing else.
+    pub(crate) fn load_kafka(file: &Path) -> Result<service::kafka::Config, Vec<Problem>> {
+        let config: Self = service::config::load(file)?;
+        let missing = || Problem {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            key: "kafka".into(),
+            message: "missing: add [kafka] with brokers".into(),
+        };
+        let mut kafka = config.kafka.ok_or_else(|| vec![missing()])?;
+        kafka.resolve_paths(file.parent().unwrap_or(Path::new(".")));
+        Ok(kafka)
+    }
+
     fn load_with(file: &Path, services: &[Service], environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Problem>> {
         let mut config: Self = service::config::load(file)?;
         add_clusters_from_environment(&mut config.nats, environment);

@@ -10,27 +10,32 @@
 mod cli;
 mod config;
 mod services;
+mod verify;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, VerifyArgs};
 use crate::config::{Config, Service};
 
+/// sysexits' EX_UNAVAILABLE: Kafka gives nothing to prove anything from.
+const UNAVAILABLE: u8 = 69;
 /// sysexits' EX_CONFIG: the unit does not restart on it.
 const BAD_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     service::tls::install_ring();
     let cli = Cli::parse();
-    match cli.command {
+    match &cli.command {
         Command::Forward => start(&cli, Service::Forward),
         Command::Route => start(&cli, Service::Route),
-        Command::CheckConfig => check(&cli),
+        Command::Verify(arguments) => prove(&cli.config, arguments),
+        Command::CheckConfig => check(&cli.config),
         Command::Completion { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "openfactory-cloud", &mut script);
+            clap_complete::generate(*shell, &mut Cli::command(), "openfactory-cloud", &mut script);
             print(&String::from_utf8_lossy(&script))
         }
     }
@@ -55,8 +60,27 @@ fn start(cli: &Cli, wanted: Service) -> ExitCode {
     }
 }
 
-fn check(cli: &Cli) -> ExitCode {
-    match Config::load(&cli.config, &[Service::Forward, Service::Route]) {
+fn prove(config: &Path, arguments: &VerifyArgs) -> ExitCode {
+    let kafka = match Config::load_kafka(config) {
+        Ok(kafka) => kafka,
+        Err(problems) => return refuse(&problems),
+    };
+    match verify::run(&kafka, arguments) {
+        Ok(report) if report.complete => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("openfactory-cloud: {error:#}");
+            match error.downcast_ref::<cloud_verify::Error>() {
+                Some(error) if error.is_config() => ExitCode::from(BAD_CONFIG),
+                Some(_) => ExitCode::from(UNAVAILABLE),
+                None => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn check(config: &Path) -> ExitCode {
+    match Config::load(config, &[Service::Forward, Service::Route]) {
         Ok(config) => print(&config.summary()),
         Err(problems) => refuse(&problems),
     }
