@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 use crate::Error;
 use crate::budget::Bell;
 use crate::config::Config;
+use crate::lives;
 use crate::partition::Setup;
 use crate::status::Trouble;
 use group::Context;
@@ -64,7 +65,8 @@ impl Consumer {
             // For each partition.
             .set("queued.max.messages.kbytes", "4096")
             .set("fetch.error.backoff.ms", "200")
-            .set("statistics.interval.ms", "1000");
+            .set("statistics.interval.ms", "1000")
+            .set("debug", lives::DEBUG);
         config.kafka.apply_overrides(&mut client);
         // What is said of it, group.rs decides.
         client.set_log_level(RDKafkaLogLevel::Debug);
@@ -88,8 +90,10 @@ impl Consumer {
         let result = self.read(stop);
         let context = self.consumer.context();
         let finished = context.finish_all();
-        if result.is_ok() {
-            group::commit(&self.consumer, &finished);
+        match &result {
+            Ok(()) => group::commit(&self.consumer, &finished),
+            Err(Error::MadeAnew { topic }) => self.begin_anew(topic, &finished),
+            Err(_) => {}
         }
         result
     }
@@ -105,6 +109,9 @@ impl Consumer {
                     Err(error) => self.failed(error)?,
                 }
             }
+            if let Some(topic) = context.setup.lives.made_anew() {
+                return Err(Error::MadeAnew { topic });
+            }
             let mut errors = Vec::new();
             let is_busy = self.read_partitions(&mut errors)?;
             errors.into_iter().try_for_each(|error| self.failed(error))?;
@@ -114,6 +121,19 @@ impl Consumer {
             }
         }
         Ok(())
+    }
+
+    /// Offsets of the topic's former life may have been committed into its new one.
+    fn begin_anew(&self, topic: &str, served: &TopicPartitionList) {
+        let mut offsets = TopicPartitionList::new();
+        for element in served.elements_for_topic(topic) {
+            // Also an offset that was stored must not be committed at the end.
+            offsets.add_partition_offset(topic, element.partition(), Offset::Offset(0)).ok();
+        }
+        if let Err(error) = self.consumer.store_offsets(&offsets) {
+            info!(error = %chain(&error), "offsets were not stored");
+        }
+        group::commit(&self.consumer, &offsets);
     }
 
     fn accept_early(&self, message: &BorrowedMessage<'_>) -> Result<(), Error> {

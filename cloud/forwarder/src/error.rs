@@ -41,6 +41,12 @@ pub enum Error {
         /// The record's offset.
         offset: i64,
     },
+    /// All places in the topic are worth nothing; starting again begins with its first record.
+    #[error("the topic {topic} was deleted and made anew; starting again from its beginning")]
+    MadeAnew {
+        /// The topic.
+        topic: String,
+    },
     /// An address cannot be listened on.
     #[error("{key}: {address} cannot be listened on")]
     Listen {
@@ -64,6 +70,9 @@ impl Error {
     /// `true` if starting again may help without a change of the config. A forwarder that was shut out must not come back by itself: it
     /// would shut the other one out in turn.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::KafkaFatal(_) | Self::Disordered { .. } | Self::Thread(_) | Self::Panicked | Self::Listen { .. })
+        matches!(
+            self,
+            Self::KafkaFatal(_) | Self::Disordered { .. } | Self::MadeAnew { .. } | Self::Thread(_) | Self::Panicked | Self::Listen { .. }
+        )
     }
 }

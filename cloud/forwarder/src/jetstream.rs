@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::lane::{Lane, Left, Outcome};
 use crate::link::{Link, NotSent};
-use crate::message::Outgoing;
+use crate::message::{Ids, Outgoing};
 use crate::search;
 use crate::status::Counters;
 use crate::stream::{self, Last};
@@ -29,6 +29,7 @@ const HEADERS_TOO_LARGE: u64 = 10097;
 pub(crate) struct Work {
     window: Window<Outgoing>,
     pause: Pause,
+    ids: Ids,
 }
 
 /// Publishing stands still after a refusal.
@@ -61,7 +62,7 @@ type Lookup = BoxFuture<'static, (i64, Result<Option<Last>, String>)>;
 impl Work {
     pub(crate) fn new(lane: &Lane) -> Self {
         let limits = Limits { in_flight: lane.in_flight, patience: lane.ack_timeout };
-        Self { window: Window::new(limits), pause: Pause::default() }
+        Self { window: Window::new(limits), pause: Pause::default(), ids: Ids::default() }
     }
 
     /// Publishes over this link until it breaks or the lane stops.
@@ -153,7 +154,7 @@ impl Work {
                 }
                 Step::Publish(outgoing) => {
                     let offset = outgoing.record.offset;
-                    let (subject, headers, payload) = (outgoing.subject.clone(), outgoing.headers(), outgoing.payload.clone());
+                    let (subject, headers, payload) = (outgoing.subject.clone(), outgoing.headers(self.ids), outgoing.payload.clone());
                     match link.publish(subject, headers, payload, offset.unsigned_abs()).await {
                         Ok(()) => {}
                         Err(NotSent::Never(reason)) => {
@@ -187,6 +188,7 @@ impl Work {
                 self.refused(lane, offset, format!("JetStream refuses: {} ({})", refusal.description, refusal.err_code));
             }
             Ack { seq: None, .. } => self.refused(lane, offset, "the answer is none of JetStream's".into()),
+            Ack { duplicate: true, .. } if self.is_id_of_another(offset) => self.window.unknown(offset),
             Ack { duplicate, .. } => {
                 self.recovered(lane);
                 let outcome = if duplicate { Outcome::Duplicate } else { Outcome::Forwarded };
@@ -212,10 +214,21 @@ impl Work {
                 outcomes.extend(self.window.finished(offset).map(Outcome::Duplicate));
             }
             last => {
+                let told = last.as_ref().is_some_and(|last| last.is_of_another_life(outgoing) || last.is_of_a_later_life());
+                if outgoing.life.is_some() && (told || outgoing.is_doubted) {
+                    self.ids = Ids::OfALaterLife;
+                }
                 outgoing.newest = last.and_then(|last| last.newest_behind(outgoing));
                 self.window.absent(offset);
             }
         }
+    }
+
+    /// Whether the id that the stream knows may be that of a record in another life of the topic; the event is then looked up.
+    fn is_id_of_another(&mut self, offset: i64) -> bool {
+        let ids = self.ids;
+        let outgoing = self.window.get_mut(offset).filter(|outgoing| outgoing.life.is_some() && ids == Ids::Plain);
+        outgoing.is_some_and(|outgoing| !std::mem::replace(&mut outgoing.is_doubted, true))
     }
 
     fn refused(&mut self, lane: &mut Lane, offset: i64, reason: String) {

@@ -28,6 +28,7 @@ pub mod http;
 mod jetstream;
 mod lane;
 mod link;
+mod lives;
 mod message;
 mod partition;
 mod plain;

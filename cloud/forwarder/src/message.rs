@@ -31,6 +31,10 @@ pub(crate) struct Outgoing {
     pub(crate) payload: Bytes,
     /// Which edge of ours wrote it; `None` for other writers.
     pub(crate) origin: Option<Origin>,
+    /// The id of the topic's life, for other writers: offsets begin anew with each.
+    pub(crate) life: Option<Arc<str>>,
+    /// The stream dropped it as a repeat, though nothing on its subject proves that it is one.
+    pub(crate) is_doubted: bool,
     /// The highest id on the subject, if it is higher than this one: see [`stream::Last`](crate::stream::Last).
     pub(crate) newest: Option<String>,
 }
@@ -45,6 +49,16 @@ pub(crate) struct Origin {
     pub(crate) is_resent: bool,
     /// The replay that wrote it, if one did; then it is late, too.
     pub(crate) replay: Option<Arc<str>>,
+}
+
+/// Which ids the records of other writers get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// `<topic>:<partition>:<offset>`.
+    #[default]
+    Plain,
+    /// The stream holds records of another life of the topic: `<topic>:<partition>:<life>:<offset>`.
+    OfALaterLife,
 }
 
 impl Entry for Outgoing {
@@ -63,13 +77,25 @@ impl Entry for Outgoing {
     fn is_resent(&self) -> bool {
         self.origin.as_ref().is_some_and(|origin| origin.is_resent)
     }
+
+    fn life(&self) -> Option<&str> {
+        self.life.as_deref()
+    }
 }
 
 impl Outgoing {
-    /// The message's headers.
-    pub(crate) fn headers(&self) -> HeaderMap {
+    /// The message's headers. In a later life of the topic the plain ids were used before.
+    pub(crate) fn headers(&self, ids: Ids) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(async_nats::header::NATS_MESSAGE_ID, self.id.as_str());
+        match (ids, &self.life, self.id.rsplit_once(':')) {
+            (Ids::OfALaterLife, Some(life), Some((line, offset))) => {
+                headers.insert(async_nats::header::NATS_MESSAGE_ID, format!("{line}:{life}:{offset}"));
+            }
+            _ => headers.insert(async_nats::header::NATS_MESSAGE_ID, self.id.as_str()),
+        }
+        if let Some(life) = &self.life {
+            headers.insert(stream::LIFE, &**life);
+        }
         if let Some(origin) = &self.origin {
             headers.insert(EDGE, &*origin.edge);
             headers.insert(SEQUENCE, origin.sequence.to_string());
@@ -88,7 +114,7 @@ impl Outgoing {
 }
 
 /// Makes the message of a record. The error is the reason why it cannot be forwarded, in plain words.
-pub(crate) fn outgoing(record: &Arc<Record>, route: &Route, now: Timestamp) -> Result<Outgoing, String> {
+pub(crate) fn outgoing(record: &Arc<Record>, route: &Route, life: Option<&Arc<str>>, now: Timestamp) -> Result<Outgoing, String> {
     let key = record.key.as_deref().filter(|key| !key.is_empty()).ok_or("the record has no key: nobody knows which asset it belongs to")?;
     let asset: Arc<str> = std::str::from_utf8(key).map_err(|_| "the record's key is not UTF-8")?.into();
     match route.subject {
@@ -111,13 +137,17 @@ pub(crate) fn outgoing(record: &Arc<Record>, route: &Route, now: Timestamp) -> R
                 Some(origin) => event_message_id(&origin.edge, origin.sequence),
                 None => record_message_id(&record.topic, record.partition, record.offset),
             };
-            Ok(Outgoing { record: record.clone(), asset, subject, id, payload: served.payload.into(), origin, newest: None })
+            let life = life.filter(|_| origin.is_none()).cloned();
+            let payload = served.payload.into();
+            Ok(Outgoing { record: record.clone(), asset, subject, id, payload, origin, life, is_doubted: false, newest: None })
         }
         SubjectForm::Key => Ok(Outgoing {
             subject: subject::join(&[&route.prefix, &subject::escape(key)]).map_err(|error| error.to_string())?,
             id: record_message_id(&record.topic, record.partition, record.offset),
             payload: record.value.clone().unwrap_or_default(),
             origin: None,
+            life: life.cloned(),
+            is_doubted: false,
             newest: None,
             record: record.clone(),
             asset,
@@ -139,7 +169,7 @@ fn origin(record: &Record) -> Option<Origin> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outgoing, outgoing};
+    use super::{Ids, Outgoing, outgoing};
     use crate::config::{Route, SubjectForm};
     use crate::record::{Record, Time};
     use crate::window::Entry;
@@ -160,7 +190,7 @@ mod tests {
     }
 
     fn forward(record: &Arc<Record>, route: &Route) -> Result<Outgoing, String> {
-        outgoing(record, route, Timestamp::from_millis(1_769_528_223_886))
+        outgoing(record, route, Some(&"2lGzoWtoTgyBPGtVUnvIaw".into()), Timestamp::from_millis(1_769_528_223_886))
     }
 
     const EVENT: &str =
@@ -179,7 +209,7 @@ mod tests {
                 r#""asset_forwarder_timestamp":"2026-01-27T15:37:03.886Z"}}"#
             )
         );
-        let headers = message.headers();
+        let headers = message.headers(Ids::OfALaterLife);
         for (name, value) in [("Nats-Msg-Id", "edge-01:1769528223000:42"), OURS[0], OURS[1], OURS[2]] {
             assert_eq!(headers.get(name).map(|value| value.as_str()), Some(value), "{name}");
         }
@@ -189,7 +219,12 @@ mod tests {
     fn a_record_of_another_writer_is_named_by_its_place_in_kafka() {
         for headers in [&[][..], &OURS[..2], &[OURS[0], OURS[1], ("of-asset-seq", "7")], &[("of-edge", "a\r\nb"), OURS[1], OURS[2]]] {
             let message = forward(&record(Some("CNC-1"), Some(EVENT), headers), &Route::default()).expect("an event");
-            assert_eq!((message.id.as_str(), message.headers().len()), ("ofa_assets:3:17", 1), "{headers:?}");
+            for (ids, id) in [(Ids::Plain, "ofa_assets:3:17"), (Ids::OfALaterLife, "ofa_assets:3:2lGzoWtoTgyBPGtVUnvIaw:17")] {
+                let told = message.headers(ids);
+                let header = |name: &str| told.get(name).map(|value| value.as_str());
+                let expected = (Some(id), Some("2lGzoWtoTgyBPGtVUnvIaw"), 2);
+                assert_eq!((header("Nats-Msg-Id"), header("of-topic-id"), told.len()), expected, "{headers:?}");
+            }
         }
     }
 
@@ -236,7 +271,7 @@ mod tests {
         for (name, value) in [("of-resent", "true"), ("of-replay", "1795669022304")] {
             let marked = [&OURS[..], &[(name, value)]].concat();
             let message = forward(&record(Some("CNC-1"), Some(EVENT), &marked), &Route::default()).expect("an event");
-            assert_eq!(message.headers().get(name).map(|value| value.as_str()), Some(value));
+            assert_eq!(message.headers(Ids::Plain).get(name).map(|value| value.as_str()), Some(value));
             assert!(message.is_resent());
         }
     }

@@ -22,6 +22,7 @@ use crate::config::{Cluster, Forward, Route};
 use crate::consumer::BATCH;
 use crate::dead_letters::{DeadLetters, Form};
 use crate::lane::{Lane, Memory, Outcome};
+use crate::lives::Lives;
 use crate::message::{self, Outgoing};
 use crate::prefix::Prefix;
 use crate::record::Record;
@@ -45,6 +46,7 @@ pub(crate) struct Setup {
     pub(crate) ring: Ring,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) board: Arc<Board>,
+    pub(crate) lives: Lives,
 }
 
 /// What a partition's task and the Kafka thread both see.
@@ -194,14 +196,15 @@ impl Partition {
     }
 
     async fn dispatch(&mut self, batch: Vec<Record>) {
-        let now = Timestamp::now();
+        // The client knows it before it fetches the first record, and not before the partition is ours.
+        let (now, life) = (Timestamp::now(), self.setup.lives.of(&self.topic));
         let mut bundles: Vec<Vec<Outgoing>> = self.lanes.iter().map(|_| Vec::new()).collect();
         let count = batch.len();
         for record in batch {
             self.prefix.begin(record.offset);
             self.costs.insert(record.offset, record.cost());
             let record = Arc::new(record);
-            match message::outgoing(&record, &self.route, now) {
+            match message::outgoing(&record, &self.route, life.as_ref(), now) {
                 Err(reason) => self.bury(record, reason),
                 Ok(outgoing) if self.is_repeat(&outgoing) => {
                     Counters::add(&self.setup.board.counters.duplicates, 1);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::lane::{Lane, Left, Outcome};
 use crate::link::{Link, NotSent};
-use crate::message::Outgoing;
+use crate::message::{Ids, Outgoing};
 use crate::status::Counters;
 
 /// Events between two round trips.
@@ -85,7 +85,7 @@ impl Work {
         let mut unconfirmed = 0;
         while self.queue.sent() < self.in_flight {
             let Some(outgoing) = self.queue.next() else { break };
-            match link.publish_plain(outgoing.subject.clone(), outgoing.headers(), outgoing.payload.clone()).await {
+            match link.publish_plain(outgoing.subject.clone(), outgoing.headers(Ids::Plain), outgoing.payload.clone()).await {
                 Ok(()) => {
                     self.queue.sent_one();
                     unconfirmed += 1;

@@ -96,6 +96,9 @@ pub(crate) async fn ensure(context: &Context, route: &Route) -> Result<(), Strin
 /// Header of a message that came after later ones of its subject: the highest id that stood there before it.
 pub(crate) const NEWEST: HeaderName = HeaderName::from_static("of-newest");
 
+/// Header of a record that no edge wrote: the id of its topic's life, in which its offset counts.
+pub(crate) const LIFE: HeaderName = HeaderName::from_static("of-topic-id");
+
 /// The last message on a subject, and what it tells about those before it. Ids grow along a subject, but for events that an edge wrote
 /// late (`of-resent`, `of-replay`): these carry the highest id in [`NEWEST`], so that the last message always tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,16 +107,36 @@ pub(crate) struct Last {
     id: String,
     /// The highest id on the subject.
     newest: String,
+    /// Its topic's life.
+    life: Option<String>,
 }
 
 impl Last {
     pub(crate) fn new(id: String, newest: Option<String>) -> Self {
-        Self { newest: newest.unwrap_or_else(|| id.clone()), id }
+        Self { newest: newest.unwrap_or_else(|| id.clone()), id, life: None }
+    }
+
+    pub(crate) fn of_life(self, life: Option<String>) -> Self {
+        Self { life, ..self }
+    }
+
+    /// Whether it stood in another life of the event's topic, and its id says nothing about the event's. Where nothing is known, there was but one.
+    pub(crate) fn is_of_another_life(&self, event: &impl Entry) -> bool {
+        matches!((self.life.as_deref(), event.life()), (Some(there), Some(here)) if there != here)
+    }
+
+    /// Whether its id has the form of a later life.
+    pub(crate) fn is_of_a_later_life(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| self.id.contains(&format!(":{life}:")))
     }
 
     /// Whether it proves that the event stands in the stream: it is that event, or a later one of an order that the event keeps, too.
     pub(crate) fn proves(&self, event: &impl Entry) -> bool {
-        if event.is_resent() { self.id == event.id() } else { covers(&self.newest, event.id()) }
+        if event.is_resent() {
+            return self.id == event.id();
+        }
+        let plain = self.life.as_ref().map(|life| self.newest.replacen(&format!(":{life}:"), ":", 1));
+        !self.is_of_another_life(event) && covers(plain.as_ref().unwrap_or(&self.newest), event.id())
     }
 
     /// What the event has to carry in [`NEWEST`] if it is published behind this message.
@@ -128,7 +151,7 @@ pub(crate) async fn last_message(context: Context, stream: String, subject: Stri
     match stream.get_last_raw_message_by_subject(&subject).await {
         Ok(message) => {
             let header = |name: HeaderName| message.headers.get(name).map(|value| value.as_str().to_owned());
-            Ok(header(NATS_MESSAGE_ID).map(|id| Last::new(id, header(NEWEST))))
+            Ok(header(NATS_MESSAGE_ID).map(|id| Last::new(id, header(NEWEST)).of_life(header(LIFE))))
         }
         Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
         Err(error) => Err(chain(&error)),
@@ -168,6 +191,47 @@ mod tests {
 
         fn is_resent(&self) -> bool {
             self.1
+        }
+    }
+
+    struct Foreign(&'static str);
+
+    impl Entry for Foreign {
+        fn offset(&self) -> i64 {
+            0
+        }
+
+        fn asset(&self) -> &Arc<str> {
+            unreachable!("a subject belongs to one asset")
+        }
+
+        fn id(&self) -> &str {
+            self.0
+        }
+
+        fn is_resent(&self) -> bool {
+            false
+        }
+
+        fn life(&self) -> Option<&str> {
+            Some("second")
+        }
+    }
+
+    #[test]
+    fn an_offset_proves_nothing_in_another_life_of_the_topic() {
+        let fifth = Foreign("topic:0:5");
+        let last = |id: &str, life: Option<&str>| Last::new(id.into(), None).of_life(life.map(Into::into));
+        for (id, life, proves) in [
+            ("topic:0:7", Some("first"), false),
+            ("topic:0:5", Some("first"), false),
+            ("topic:0:7", Some("second"), true),
+            ("topic:0:second:7", Some("second"), true),
+            ("topic:0:second:4", Some("second"), false),
+            ("topic:0:second:7", Some("third"), false),
+            ("topic:0:7", None, true),
+        ] {
+            assert_eq!(last(id, life).proves(&fifth), proves, "{id} in {life:?}");
         }
     }
 

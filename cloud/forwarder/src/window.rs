@@ -26,6 +26,10 @@ pub(crate) trait Entry {
     fn id(&self) -> &str;
     /// It may stand in Kafka twice, or after later ones of its asset.
     fn is_resent(&self) -> bool;
+    /// The life of the topic in which its id counts; `None` for ids that are never used again.
+    fn life(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What to do next.

@@ -13,6 +13,7 @@ const PROTECTED: &[(&str, &str)] = &[
     ("group.instance.id", "set forward.instance instead"),
     ("session.timeout.ms", "set forward.session_timeout instead"),
     ("enable.partition.eof", "the end of a partition would be taken for trouble"),
+    ("debug", "that a topic was made anew is told there alone"),
     ("statistics.interval.ms", "lag and the return of the brokers are known from the statistics"),
     // Of the producer of dead letters.
     ("acks", "a record is done when its dead letter stands on all replicas in sync"),

@@ -130,6 +130,7 @@ impl ClientContext for Context {
         if matches!((level, facility), (RDKafkaLogLevel::Warning, "OFFSET")) {
             return warn!(message, "Kafka no longer has the records from here on: they were not forwarded, and never will be");
         }
+        self.setup.lives.hear(message);
         // It tells each failed connection again and again; what matters of it comes as an error, too.
         debug!(facility, message, "librdkafka");
     }

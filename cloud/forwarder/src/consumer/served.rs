@@ -20,8 +20,6 @@ use crate::record::Record;
 pub(crate) const BATCH: usize = 256;
 /// Their bytes, at most, but for one record.
 const BATCH_BYTES: usize = 1 << 20;
-/// Batches read from one partition before the others and the group are looked after.
-const BATCHES: usize = 8;
 
 /// A partition as the Kafka thread serves it.
 pub(super) struct Served {
@@ -57,29 +55,20 @@ impl Served {
         Ok(())
     }
 
-    /// Reads what is fetched, as far as there is room; `true` if there may be more to read now.
+    /// Hands over what was read the last time, and reads what is fetched, as far as there is room; `true` if there may be more to do now.
+    /// What is read waits for a turn, in which librdkafka may tell that it stands in another life of the topic.
     pub(super) fn read(&mut self, topic: &Arc<str>, errors: &mut Vec<KafkaError>) -> Result<bool, Error> {
-        let Some(queue) = self.queue.take() else { return Ok(false) };
-        let mut is_empty = false;
         self.hand_over();
-        for _ in 0..BATCHES {
-            if is_empty || !self.shared.budget.has_room() {
-                break;
+        let Some(queue) = self.queue.take() else { return Ok(false) };
+        while self.shared.budget.has_room() && self.batch.len() < BATCH && self.bytes < BATCH_BYTES {
+            match queue.poll(Duration::ZERO) {
+                Some(Ok(message)) => self.accept(&message, topic.clone())?,
+                Some(Err(error)) => errors.push(error),
+                None => break,
             }
-            while self.batch.len() < BATCH && self.bytes < BATCH_BYTES {
-                match queue.poll(Duration::ZERO) {
-                    Some(Ok(message)) => self.accept(&message, topic.clone())?,
-                    Some(Err(error)) => errors.push(error),
-                    None => {
-                        is_empty = true;
-                        break;
-                    }
-                }
-            }
-            self.hand_over();
         }
         self.queue = Some(queue);
-        Ok(!is_empty && self.shared.budget.has_room())
+        Ok(!self.batch.is_empty())
     }
 
     /// Hands the batch to the partition's task.

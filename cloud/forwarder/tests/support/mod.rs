@@ -239,6 +239,12 @@ impl Edge {
         }
     }
 
+    /// The same edge with a client of its own, which knows nothing of a topic's former life.
+    pub(crate) fn go_on(self, kafka: &str) -> Self {
+        let Self { topic, epoch, sequence, assets, .. } = self;
+        Self { epoch, sequence, assets, ..Self::new(kafka, &topic) }
+    }
+
     /// Writes the asset's next event, and tells its of-seq and of-asset-seq.
     pub(crate) fn write(&mut self, asset: &str, item: &str) -> (u64, u64) {
         self.sequence += 1;
@@ -310,6 +316,18 @@ pub(crate) async fn make_topic_with(kafka: &str, topic: &str, partitions: i32, c
     made.into_iter().for_each(|result| {
         result.expect("the topic is made");
     });
+}
+
+/// Deletes a topic, and waits until its name is free.
+pub(crate) async fn delete_topic(kafka: &str, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
+    let deleted = admin.delete_topics(&[topic], &AdminOptions::new()).await.expect("Kafka answers");
+    deleted.into_iter().for_each(|result| {
+        result.expect("the topic is deleted");
+    });
+    let is_there =
+        async || admin.inner().fetch_metadata(None, LONG).is_ok_and(|all| all.topics().iter().any(|found| found.name() == topic));
+    wait_until("the topic is gone", is_there, |is_there| !is_there).await;
 }
 
 /// Lets Kafka drop all records of the first partition, as its retention does.
