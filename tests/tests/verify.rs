@@ -90,7 +90,7 @@ fn each_harm_of_a_topic_is_named_and_ends_with_exit_code_1() -> anyhow::Result<(
     // Of an asset that never came only the log's numbers tell; PRESS-1's 5th tells for itself.
     let seen = ["missing", "repeated", "reordered", "altered", "foreign", "complete"].map(|field| report[field].clone());
     ensure!((code, &seen) == (Some(1), &[1.into(), 1.into(), 1.into(), 0.into(), 1.into(), false.into()]), "{code:?} {report:#}");
-    ensure!(report["logs"][0]["missing"] == serde_json::json!([[2, 2]]), "{report:#}");
+    ensure!(report["logs"][0]["absent"] == serde_json::json!([[2, 2]]), "{report:#}");
     let (code, report) = verify(folder.path(), &broker.bootstrap(), &topic, &["--asset", "OVEN-1"])?;
     ensure!(code == Some(0), "{report:#}");
     let (code, report) = verify(folder.path(), &broker.bootstrap(), &topic, &["--edge", "edge-2"])?;

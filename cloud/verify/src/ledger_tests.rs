@@ -124,7 +124,7 @@ fn an_asset_of_which_nothing_arrived_is_a_hole_in_the_log() {
     let mut records = Edge::default().events(&[1, 2, 2, 1]);
     records.retain(|record| record.asset != "ASSET-2");
     let report = judge(&records);
-    assert_eq!((report.harm, &*report.logs[0].missing), (Harm { missing: 2, ..Harm::default() }, &[(2, 3)][..]));
+    assert_eq!((report.harm, &*report.logs[0].absent), (Harm { missing: 2, ..Harm::default() }, &[(2, 3)][..]));
 }
 
 #[test]

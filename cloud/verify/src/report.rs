@@ -58,7 +58,7 @@ pub struct Row {
     /// What is there.
     pub present: Vec<Range>,
     /// What is not there and not told.
-    pub missing: Vec<Range>,
+    pub absent: Vec<Range>,
     /// What is wrong.
     #[serde(flatten)]
     pub harm: Harm,
@@ -90,18 +90,15 @@ impl Row {
         let absent = numbers.numbers.absent(first, numbers.end);
         let named = numbers.gaps.ranges();
         let judged = numbers.gaps.judge(&within(&absent, &named));
-        let mut missing = without(&absent, &named);
-        if judged.beyond > 0 {
-            // Which of the numbers that a gap names are those that it does not count, nobody can say.
-            missing = absent.clone();
-        }
+        let untold = without(&absent, &named);
         Self {
             edge: edge.to_owned(),
             epoch,
             from: (numbers.floor > 1).then_some(numbers.floor),
             present: within(&numbers.numbers.ranges(), &[(0, numbers.end)]),
-            harm: Harm { missing: count(&without(&absent, &named)) + judged.beyond, ..Harm::default() },
-            missing,
+            harm: Harm { missing: count(&untold) + judged.beyond, ..Harm::default() },
+            // Which of the numbers that gaps name are those that they do not count, nobody can say.
+            absent: if judged.beyond > 0 { absent } else { untold },
             told: judged.told.into_iter().map(|(reason, count)| (reason, Told { count, uncounted: 0 })).collect(),
             ..Self::default()
         }
@@ -181,7 +178,7 @@ fn settle(epoch: u64, log: &Log, assets: &mut [Row]) -> u64 {
     {
         for row in assets.iter_mut().filter(|row| row.epoch == epoch && row.harm.missing > 0) {
             let count = std::mem::take(&mut row.harm.missing);
-            row.missing.clear();
+            row.absent.clear();
             row.tell(reason, Told { count, uncounted: 0 });
         }
     }

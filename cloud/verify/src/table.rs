@@ -63,8 +63,8 @@ fn cells(row: &Row) -> [String; HEADER.len()] {
 fn remarks(f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
     let who = row.asset.as_ref().map_or_else(|| format!("the log of {}", row.edge), |asset| format!("{asset} of {}", row.edge));
     if row.harm.missing > 0 {
-        let of = if count(&row.missing) > row.harm.missing { format!("{} of ", row.harm.missing) } else { String::new() };
-        writeln!(f, "{who}: {of}{} missing, and no gap event tells it", shown(&row.missing))?;
+        let of = if count(&row.absent) > row.harm.missing { format!("{} of ", row.harm.missing) } else { String::new() };
+        writeln!(f, "{who}: {of}{} missing, and no gap event tells it", shown(&row.absent))?;
     }
     for (reason, told) in &row.told {
         match told {
