@@ -87,7 +87,7 @@ impl Consumer {
 
     /// Works until `stop`, or until Kafka shuts this consumer out.
     pub(crate) fn run(self, stop: &CancellationToken) -> Result<(), Error> {
-        let result = self.read(stop);
+        let result = self.read(stop).map_err(|error| self.explained(error));
         let context = self.consumer.context();
         let finished = context.finish_all();
         match &result {
@@ -121,6 +121,15 @@ impl Consumer {
             }
         }
         Ok(())
+    }
+
+    /// Records come anew from offset 0 on also when their topic was made anew; librdkafka has told that before.
+    fn explained(&self, error: Error) -> Error {
+        if matches!(error, Error::Disordered { .. }) {
+            // What else is in there is read again after the next start.
+            while self.consumer.poll(Duration::ZERO).is_some() {}
+        }
+        self.consumer.context().setup.lives.made_anew().map_or(error, |topic| Error::MadeAnew { topic })
     }
 
     /// Offsets of the topic's former life may have been committed into its new one.

@@ -654,6 +654,7 @@ async fn a_topic_that_was_made_anew_is_forwarded_from_its_beginning_whoever_wrot
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "known: librdkafka may hand out records of the new life before it tells of it (docs/decisions/0010)"]
 async fn a_topic_that_is_made_anew_under_a_running_forwarder_is_forwarded_from_its_beginning() {
     let Some((kafka, program)) = servers() else { return };
     let (nats, topic) = (Nats::start(&program), unique("anew-running"));
