@@ -15,7 +15,7 @@ use crate::{http, ports, tools};
 pub struct Settings {
     /// Its name in the consumer group.
     pub instance: String,
-    /// Brokers, `host:port`.
+    /// Brokers, `host:port`, with commas between them.
     pub kafka: String,
     /// The asset stream; group and dead letters are named after it.
     pub topic: String,
@@ -42,11 +42,12 @@ impl Forwarder {
         let config = folder.join(format!("{instance}.toml"));
         let status = ports::free()?;
         let text = format!(
-            "[kafka]\nbrokers = [\"{kafka}\"]\n\
+            "[kafka]\nbrokers = {:?}\n\
              [nats.MAIN]\nurls = [\"{nats}\"]\n\
              [forward]\ngroup = \"{topic}-forwarder\"\ninstance = \"{instance}\"\ndead_letter_topic = \"{topic}_dead\"\n\
              status_listen = \"127.0.0.1:{status}\"\n{more}\n\
-             [forward.routes.\"{topic}\"]\nstream = {{ max_bytes = \"2 GiB\" }}\n"
+             [forward.routes.\"{topic}\"]\nstream = {{ max_bytes = \"2 GiB\" }}\n",
+            kafka.split(',').collect::<Vec<_>>()
         );
         std::fs::write(&config, text)?;
         Ok(Self { program: tools::built("openfactory-cloud")?, config, log: folder.join(format!("{instance}.log")), status, process: None })

@@ -17,7 +17,7 @@ use crate::wait::{self, Look};
 pub struct Settings {
     /// Unique among the edges of a topic.
     pub id: String,
-    /// Brokers, `host:port`; absent: it runs alone.
+    /// Brokers, `host:port`, with commas between them; absent: it runs alone.
     pub kafka: Option<String>,
     /// The asset stream.
     pub topic: String,
@@ -47,7 +47,8 @@ impl Edge {
         let mut text = format!("[edge]\nid = \"{id}\"\ndevices = \"devices\"\nstate_dir = \"state\"\nsocket = \"edge.sock\"\n");
         if let Some(bootstrap) = kafka {
             text.push_str(&format!(
-                "[kafka]\nbrokers = [\"{bootstrap}\"]\n[mirror]\ntopic = \"{topic}\"\nedges_topic = \"{topic}_edges\"\n"
+                "[kafka]\nbrokers = {:?}\n[mirror]\ntopic = \"{topic}\"\nedges_topic = \"{topic}_edges\"\n",
+                bootstrap.split(',').collect::<Vec<_>>()
             ));
         }
         text.push_str(more);

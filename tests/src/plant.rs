@@ -51,15 +51,11 @@ impl Plant {
     pub fn over(name: &str, kafka: Broker, edge_bootstrap: String, edge_toml: &str) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("openfactory-plant-").tempdir()?;
         let topic = format!("{name}-{}-{}", std::process::id(), wait::now());
-        let bootstrap = kafka.bootstrap();
-        kafka::create_topic(&bootstrap, &topic, PARTITIONS, &[])?;
-        kafka::create_topic(&bootstrap, &format!("{topic}_edges"), 1, &[("cleanup.policy", "compact")])?;
-        kafka::create_topic(&bootstrap, &format!("{topic}_dead"), 1, &[])?;
         let edge_id = format!("edge-{name}");
         let settings =
             edge::Settings { id: edge_id.clone(), kafka: Some(edge_bootstrap), topic: topic.clone(), more: edge_toml.to_owned() };
         let edge = Edge::new(folder.path(), &settings)?;
-        Ok(Self {
+        let plant = Self {
             edge,
             forwarder: None,
             devices: Vec::new(),
@@ -70,7 +66,17 @@ impl Plant {
             topic,
             deaf: Vec::new(),
             folder,
-        })
+        };
+        plant.create_topics()?;
+        Ok(plant)
+    }
+
+    /// Makes its topics in Kafka: for a Kafka that has lost them.
+    pub fn create_topics(&self) -> anyhow::Result<()> {
+        let (bootstrap, topic) = (self.kafka.bootstrap(), &self.topic);
+        kafka::create_topic(&bootstrap, topic, PARTITIONS, &[])?;
+        kafka::create_topic(&bootstrap, &format!("{topic}_edges"), 1, &[("cleanup.policy", "compact")])?;
+        kafka::create_topic(&bootstrap, &format!("{topic}_dead"), 1, &[])
     }
 
     /// Adds devices, and their device file.

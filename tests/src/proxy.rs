@@ -16,10 +16,19 @@ pub enum Fault {
     Refuse,
     /// Connections stay open, bytes of either direction vanish: what a firewall that forgot the connection does.
     Swallow,
+    /// As [`Fault::Swallow`], but only what the server answers vanishes: it took what nobody will know of.
+    SwallowAnswers,
     /// Each piece of bytes waits this long.
     Delay(Duration),
     /// At most this many bytes a second in each direction of each connection.
     Rate(usize),
+}
+
+/// A direction of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    ToServer { connection: u64 },
+    ToClient,
 }
 
 #[derive(Debug, Default)]
@@ -33,13 +42,6 @@ struct State {
     /// Bytes held back so far.
     held: AtomicU64,
     closed: AtomicBool,
-}
-
-/// Whose bytes a thread passes on.
-#[derive(Clone, Copy, Debug)]
-enum From {
-    Client { connection: u64 },
-    Server,
 }
 
 /// Listens on a port of its own and passes everything on to one target.
@@ -134,28 +136,30 @@ impl State {
 
     fn join(self: &Arc<Self>, client: TcpStream, server: TcpStream) {
         let connection = self.connections.fetch_add(1, Ordering::SeqCst);
-        let ends =
-            [(client.try_clone(), server.try_clone(), From::Client { connection }), (server.try_clone(), client.try_clone(), From::Server)];
+        let ends = [
+            (Way::ToServer { connection }, client.try_clone(), server.try_clone()),
+            (Way::ToClient, server.try_clone(), client.try_clone()),
+        ];
         {
             let mut open = self.open();
             open.push(client);
             open.push(server);
         }
-        for (from, to, whose) in ends {
+        for (way, from, to) in ends {
             let (Ok(from), Ok(to)) = (from, to) else { continue };
             let state = self.clone();
-            std::thread::spawn(move || state.pump(from, to, whose));
+            std::thread::spawn(move || state.pump(way, from, to));
         }
     }
 
     /// Ends when either side is closed.
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream, whose: From) {
+    fn pump(&self, way: Way, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; 64 << 10];
         let mut late = Vec::new();
         // What lost bytes stays lost, also after the fault: the rest would be garbage to the other side.
         let mut forgotten = false;
         while let Ok(length @ 1..) = from.read(&mut buffer) {
-            if self.holds(whose) {
+            if self.holds(way) {
                 late.extend_from_slice(&buffer[..length]);
                 self.held.fetch_add(length as u64, Ordering::SeqCst);
                 continue;
@@ -164,11 +168,11 @@ impl State {
                 break;
             }
             let fault = self.fault();
-            forgotten |= fault == Fault::Swallow;
+            forgotten |= fault == Fault::Swallow || (fault, way) == (Fault::SwallowAnswers, Way::ToClient);
             let passed = match fault {
                 Fault::Refuse => false,
                 _ if forgotten => true,
-                Fault::None | Fault::Swallow => to.write_all(&buffer[..length]).is_ok(),
+                Fault::None | Fault::Swallow | Fault::SwallowAnswers => to.write_all(&buffer[..length]).is_ok(),
                 Fault::Delay(delay) => {
                     self.pause(delay);
                     to.write_all(&buffer[..length]).is_ok()
@@ -183,7 +187,7 @@ impl State {
             }
         }
         if !late.is_empty() {
-            self.wait_delivery(whose);
+            self.wait_delivery(way);
             if to.write_all(&late).is_ok() {
                 // The server answers, finds nobody, and closes.
                 drop(to.shutdown(Shutdown::Write));
@@ -196,13 +200,13 @@ impl State {
         }
     }
 
-    fn holds(&self, whose: From) -> bool {
-        matches!(whose, From::Client { connection } if connection < self.held_below.load(Ordering::SeqCst))
+    fn holds(&self, way: Way) -> bool {
+        matches!(way, Way::ToServer { connection } if connection < self.held_below.load(Ordering::SeqCst))
     }
 
-    fn wait_delivery(&self, whose: From) {
+    fn wait_delivery(&self, way: Way) {
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.holds(whose) && !self.closed.load(Ordering::SeqCst) {
+        while self.holds(way) && !self.closed.load(Ordering::SeqCst) {
             fault = self.changed.wait(fault).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -9,6 +9,11 @@ pub fn kafka_lib() -> anyhow::Result<PathBuf> {
     from_environment("OPENFACTORY_KAFKA_LIB")
 }
 
+/// The same of Apache Kafka 3.7.1 (`OPENFACTORY_KAFKA_LIB_3_7`).
+pub fn kafka_lib_3_7() -> anyhow::Result<PathBuf> {
+    from_environment("OPENFACTORY_KAFKA_LIB_3_7")
+}
+
 /// The NATS server (`OPENFACTORY_NATS_SERVER`).
 pub fn nats_server() -> anyhow::Result<PathBuf> {
     from_environment("OPENFACTORY_NATS_SERVER")
