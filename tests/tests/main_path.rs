@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use system_tests::devices::{Devices, Make, Plan};
-use system_tests::kafka::Broker;
+use system_tests::kafka::{Broker, Kafka, Release};
 use system_tests::plant::Plant;
+use system_tests::{kafka, wait};
 
 /// 10,000 OPC UA tags on 20 devices at what asyncua gives on two cores, beside Modbus over TCP and a serial line, for a minute.
 #[test]
@@ -26,5 +27,25 @@ fn ten_thousand_tags_of_twenty_devices_arrive_complete_for_a_minute() -> anyhow:
     // Less would mean that this run proved little: a third of what the devices were asked for.
     assert!(verdict.observed > 10_000 + 60 * 800, "{verdict}");
     assert!(verdict.told == 0 && verdict.told_values == 0 && verdict.unheard == 0, "nothing broke, so nothing may be lost: {verdict}");
+    plant.stop()
+}
+
+/// What existing installations run, shortly.
+#[test]
+fn everything_arrives_through_apache_kafka_3_7() -> anyhow::Result<()> {
+    let kafka = Kafka::start_with(&kafka::Plan { release: Release::V3_7, ..Default::default() })?;
+    let mut plant = Plant::new("main-path-3-7", Broker::Own(kafka), "")?;
+    let devices = Devices::start(Plan { rate: 5_000, ..Plan::new(Make::Fast, 4, 250) }, plant.folder())?;
+    plant.add(devices)?;
+    plant.start_nats()?;
+    plant.start()?;
+    plant.run_for(Duration::from_secs(5))?;
+    // A producer's second life asks what the first one left.
+    plant.edge.kill()?;
+    let deaf_since = wait::now() - 1500;
+    plant.start_edge()?;
+    plant.nobody_listened_since(deaf_since);
+    plant.run_for(Duration::from_secs(5))?;
+    plant.expect_clean(Duration::from_secs(120))?;
     plant.stop()
 }
