@@ -1,7 +1,6 @@
 //! Creating topics, and asking what they take.
 
 use std::future::Future;
-use std::str::FromStr;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -11,10 +10,8 @@ use crate::Config;
 use crate::class::{self, Failure};
 use crate::client::{self, Quiet, drop_aside};
 
-/// Creating a topic may take a cluster that long.
+/// Creating a topic, or looking up settings, may take a busy cluster that long.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What is good to know, but not needed.
-const SHORT: Duration = Duration::from_secs(2);
 
 /// Creates a topic; one that exists by now is fine.
 pub(crate) fn create(config: &Config, topic: &str, partitions: i32, replication: i32, settings: &[(&str, &str)]) -> Result<(), Failure> {
@@ -33,11 +30,43 @@ pub(crate) fn create(config: &Config, topic: &str, partitions: i32, replication:
     Ok(())
 }
 
-/// A setting of the topic, e.g. `max.message.bytes`; `None` if we may not know.
-pub(crate) fn setting<T: FromStr>(config: &Config, topic: &str, name: &str) -> Option<T> {
+/// What the settings of the topic allow: Kafka's defaults where we may not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// The largest batch that it takes, in bytes.
+    pub(crate) max_message: usize,
+    /// Records whose time is older than so long, in ms, may be deleted at any moment; `None`: they are kept for ever, or by another time.
+    pub(crate) retention: Option<i64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_message: 1_048_588, retention: Some(7 * 24 * 3_600_000) }
+    }
+}
+
+/// Asks for the settings. Those that we may not see keep their defaults.
+pub(crate) fn limits(config: &Config, topic: &str) -> Limits {
     let resource = ResourceSpecifier::Topic(topic);
-    let results = ask(config, SHORT, async |admin| admin.describe_configs([&resource], &options(SHORT)).await).ok()?;
-    results.into_iter().next()?.ok()?.get(name)?.value.as_ref()?.parse().ok()
+    let answer = ask(config, PATIENCE, async |admin| admin.describe_configs([&resource], &options(PATIENCE)).await);
+    let mut limits = Limits::default();
+    for settings in answer.into_iter().flatten().flatten() {
+        limits.of_topic(|name| settings.get(name).and_then(|entry| entry.value.as_deref()));
+    }
+    limits
+}
+
+impl Limits {
+    fn of_topic<'s>(&mut self, setting: impl Fn(&str) -> Option<&'s str>) {
+        if let Some(bytes) = setting("max.message.bytes").and_then(|value| value.parse().ok()) {
+            self.max_message = bytes;
+        }
+        let deletes = setting("cleanup.policy").is_none_or(|policy| policy.contains("delete"));
+        let by_our_time = setting("message.timestamp.type").is_none_or(|time| time == "CreateTime");
+        if let Some(millis) = setting("retention.ms").and_then(|value| value.parse().ok()) {
+            self.retention = (deletes && by_our_time && millis >= 0).then_some(millis);
+        }
+    }
 }
 
 fn options(patience: Duration) -> AdminOptions {

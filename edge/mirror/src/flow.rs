@@ -66,7 +66,8 @@ enum Filled {
 impl Worker {
     /// Lets events flow until the producer's life ends. `Ok`: told to stop, or superseded.
     pub(crate) fn flow(&mut self, standing: Standing, found: &TopicFacts) -> Result<(), Failure> {
-        let batch_bytes = self.batch_bytes.min(found.max_message.saturating_sub(1024).max(1024));
+        self.heed_retention(found.limits.retention);
+        let batch_bytes = self.batch_bytes.min(found.limits.max_message.saturating_sub(1024).max(1024));
         let producer = self.start_producer(batch_bytes)?;
         self.shared.begin_life();
         let now = Instant::now();

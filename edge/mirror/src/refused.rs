@@ -52,7 +52,7 @@ impl Worker {
             self.suspects.extend(refused.map(|failed| failed.sequence));
             let count = self.suspects.len() - before;
             if class::is_about_size(*code) && count > 1 {
-                (self.batch_bytes, self.max_message) = ((flow.batch_bytes / 2).max(16 << 10), None);
+                self.batch_bytes = (flow.batch_bytes / 2).max(16 << 10);
             }
             let text = format!("Kafka refused a batch ({code}): its {count} events, from {sequence} on, are tried one by one");
             info!("{text}");

@@ -3,18 +3,28 @@
 //! Brokers refuse records whose time lies too far ahead of their own clock (an hour, by default), or, where a topic is configured so, too far
 //! behind. Neither says anything about the event: a device's or the edge's clock is wrong, or the event waited long. So it is sent again
 //! with another record time; its value keeps the device's. What the brokers' clock says is not known, only what they refuse.
+//!
+//! What they do not refuse may be gone within minutes all the same: retention deletes by record time, so the backlog of a long outage can be
+//! older than all that the topic keeps. Such events are sent with the time of sending, too.
 
 use std::time::{Duration, Instant};
 
 use asset_stream::Timestamp;
+use tracing::warn;
+
+use crate::worker::Worker;
 
 const HOUR: i64 = 3_600_000;
+/// So long every event stays in Kafka, or half of the topic's retention, if that is shorter: its readers need time.
+const STAY: i64 = 24 * HOUR;
 /// What was learnt is let go of by one step at this pace, since clocks are set right. A step too far costs one refused batch.
 const LET_GO_EVERY: Duration = Duration::from_secs(6 * 3600);
 
-/// What refusals have taught about the record times that Kafka takes, all by the edge's clock, in ms.
+/// What is known about the record times that Kafka takes and keeps, all by the edge's clock, in ms.
 #[derive(Debug, Default)]
 pub(crate) struct Times {
+    /// Retention would soon delete events older than this; `None`: it deletes nothing.
+    keeps: Option<i64>,
     /// No record time is later than so long before its sending; `None`: nothing was refused yet.
     back: Option<i64>,
     /// Events older than this are too old for the topic: they get the latest time there is.
@@ -23,16 +33,24 @@ pub(crate) struct Times {
 }
 
 impl Times {
+    /// Takes note of the topic's retention.
+    pub(crate) fn heed(&mut self, retention: Option<i64>) {
+        self.keeps = retention.map(|retention| retention - STAY.min(retention / 2));
+    }
+
     /// The record time for an event of that time.
     pub(crate) fn record_time(&self, event: i64) -> i64 {
-        if self.back.is_none() { event } else { self.record_time_at(event, Timestamp::now().millis()) }
+        if self.back.is_none() && self.keeps.is_none() { event } else { self.record_time_at(event, Timestamp::now().millis()) }
     }
 
     fn record_time_at(&self, event: i64, now: i64) -> i64 {
-        let Some(back) = self.back else { return event };
-        let latest = now.saturating_sub(back);
-        let is_too_old = self.max_age.is_some_and(|age| event < now.saturating_sub(age));
-        if is_too_old { latest } else { event.min(latest) }
+        let latest = now.saturating_sub(self.back.unwrap_or_default());
+        let max_age = self.max_age.into_iter().chain(self.keeps).min();
+        match self.back {
+            _ if max_age.is_some_and(|age| event < now.saturating_sub(age)) => latest,
+            Some(_) => event.min(latest),
+            None => event,
+        }
     }
 
     /// Learns from events that were refused for their time. Returns what to tell.
@@ -52,7 +70,7 @@ impl Times {
                 if further < now {
                     self.back = Some(further)
                 } else {
-                    *self = Self::default()
+                    self.forget()
                 }
                 "the edge's clock is ahead of Kafka's by more than an hour: check NTP on both"
             }
@@ -73,8 +91,31 @@ impl Times {
             self.learnt_at = Some(now);
             match self.back {
                 Some(back) if back > 0 => self.back = Some((back - HOUR) / 2),
-                _ => *self = Self::default(),
+                _ => self.forget(),
             }
+        }
+    }
+
+    /// What refusals have taught; retention is no refusal.
+    fn forget(&mut self) {
+        *self = Self { keeps: self.keeps, ..Self::default() };
+    }
+}
+
+impl Worker {
+    /// Takes note of the topic's retention, and says so if events wait that are too old for it.
+    pub(crate) fn heed_retention(&mut self, retention: Option<i64>) {
+        self.times.heed(retention);
+        let Some((oldest, keeps)) = self.log.stats().oldest_unacknowledged.zip(self.times.keeps) else { return };
+        let before = Timestamp::now().millis().saturating_sub(keeps);
+        if oldest < before {
+            let (oldest, before) = (Timestamp::from_millis(oldest), Timestamp::from_millis(before));
+            let text = format!(
+                "events wait since {oldest}, and the topic's retention.ms would soon delete them: those from before {before} are sent with the \
+                 time of sending as the record's time; their values keep the time of observation"
+            );
+            warn!("{text}");
+            self.shared.failed(text);
         }
     }
 }
@@ -134,6 +175,22 @@ mod tests {
         assert_eq!(times.record_time_at(NOW - DAY, NOW), NOW - DAY);
         let younger: Vec<i64> = (0..1000).map(|n| NOW - 8 * DAY + n * 60_000).collect();
         assert!(teach(&mut times, &younger, NOW - 7 * DAY, NOW + HOUR) <= 1);
+    }
+
+    #[test]
+    fn events_that_retention_would_soon_delete_get_the_time_of_sending() {
+        let mut times = Times::default();
+        times.heed(Some(7 * DAY));
+        assert_eq!((times.record_time_at(NOW - 6 * DAY - 1, NOW), times.record_time_at(NOW - 6 * DAY, NOW)), (NOW, NOW - 6 * DAY));
+        assert_eq!(times.record_time_at(NOW + HOUR, NOW), NOW + HOUR, "what is ahead is no business of retention");
+        times.heed(Some(HOUR));
+        assert_eq!((times.record_time_at(NOW - HOUR / 2 - 1, NOW), times.record_time_at(NOW - HOUR / 2, NOW)), (NOW, NOW - HOUR / 2));
+        teach(&mut times, &[NOW], i64::MIN, NOW - 6 * HOUR);
+        assert!(times.record_time_at(NOW - HOUR, NOW) <= NOW - 6 * HOUR, "what would be refused comes before what would be deleted");
+        times.forget();
+        assert_eq!(times.record_time_at(NOW - HOUR, NOW), NOW, "refusals are forgotten, retention is not");
+        times.heed(None);
+        assert_eq!(times.record_time_at(1, NOW), 1);
     }
 
     #[test]

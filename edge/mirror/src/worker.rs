@@ -9,6 +9,7 @@ use edge_buffer::{Arrivals, Cursor, Log};
 use service::error::chain;
 use tracing::info;
 
+use crate::admin::{self, Limits};
 use crate::class::{Class, Failure};
 use crate::client::drop_aside;
 use crate::ends::Mark;
@@ -20,7 +21,7 @@ use crate::status::State;
 use crate::times::Times;
 use crate::topic_client::TopicClient;
 use crate::window::Window;
-use crate::{Config, CreateTopics, admin};
+use crate::{Config, CreateTopics};
 
 /// The smallest pause after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -32,10 +33,6 @@ const DENIED_PAUSE: Duration = Duration::from_secs(30);
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// Waiting is interrupted this often, to see whether it is time to end.
 const NAP: Duration = Duration::from_millis(50);
-/// The topic's setting that says how large a batch may be.
-pub(crate) const MAX_MESSAGE: &str = "max.message.bytes";
-/// What Kafka allows in a batch where nobody says otherwise.
-pub(crate) const DEFAULT_MAX_MESSAGE: usize = 1_048_588;
 /// The name of the mirror's producer.
 pub(crate) const ROLE: &str = "mirror";
 /// Under backlog, batches are this large before compression.
@@ -66,8 +63,7 @@ pub(crate) struct TopicFacts {
     pub(crate) cluster: String,
     pub(crate) partitions: Vec<i32>,
     pub(crate) ends: Vec<(i32, i64)>,
-    /// The largest batch that the topic takes.
-    pub(crate) max_message: usize,
+    pub(crate) limits: Limits,
 }
 
 pub(crate) struct Worker {
@@ -86,8 +82,6 @@ pub(crate) struct Worker {
     /// Records refused since the last one that was taken.
     pub(crate) refused_in_a_row: u32,
     pub(crate) batch_bytes: usize,
-    /// The largest batch that the topic takes, once it was asked.
-    pub(crate) max_message: Option<usize>,
     pub(crate) kept: (u64, Instant),
     pub(crate) fuse: Fuse,
     measured_at: Cell<Instant>,
@@ -122,7 +116,6 @@ impl Worker {
             times: Times::default(),
             refused_in_a_row: 0,
             batch_bytes: BATCH,
-            max_message: None,
             kept: (sequence, now),
             fuse: Fuse::from_environment(),
             measured_at: Cell::new(now),
@@ -200,11 +193,10 @@ impl Worker {
         self.shared.turn();
         let ends = client.ends(&topic, &partitions)?;
         self.shared.turn();
-        // Asked once, also where we may not know: a limit that somebody lowers later shows itself by refusals.
-        let ask = || admin::setting(&self.config, &topic, MAX_MESSAGE).unwrap_or(DEFAULT_MAX_MESSAGE);
-        let max_message = *self.max_message.get_or_insert_with(ask);
+        let limits = admin::limits(&self.config, &topic);
+        self.shared.turn();
         self.shared.update(|status| status.cluster = (!cluster.is_empty()).then(|| cluster.clone()));
-        Ok(Some(TopicFacts { cluster, partitions, ends, max_message }))
+        Ok(Some(TopicFacts { cluster, partitions, ends, limits }))
     }
 
     fn create_topic(&self, topic: &str) -> Result<(), Failure> {

@@ -10,7 +10,6 @@ use super::plan::Survey;
 use super::progress::Folder;
 use super::run::Run;
 use super::{Comparison, Job, Outcome, Phase, ReplayError, Selection, Step, Watch};
-use crate::admin;
 use crate::doubt::SLACK_MILLIS;
 use crate::reading::{self, Ended};
 
@@ -44,7 +43,7 @@ pub fn reconcile(job: &Job<'_>, action: Action, watch: Watch<'_>) -> Result<Outc
     if !run.wait(watch) {
         return Ok(outcome);
     }
-    let retention = admin::setting(job.config, &job.config.assets_topic, "retention.ms").filter(|millis: &i64| *millis >= 0);
+    let retention = run.limits.retention;
     let mut judge = Judge {
         selection,
         survey,

@@ -8,12 +8,11 @@ use edge_buffer::Stored;
 use super::progress::Progress;
 use super::send::Ended;
 use super::{Job, Outcome, Phase, ReplayError, Step, Watch};
-use crate::admin;
+use crate::admin::{self, Limits};
 use crate::readback::Standing;
 use crate::reading::{self, Numbers, Ours, Places};
 use crate::times::Times;
 use crate::topic_client::TopicClient;
-use crate::worker::{DEFAULT_MAX_MESSAGE, MAX_MESSAGE};
 
 /// Between two looks at the clock.
 const NAP: Duration = Duration::from_millis(50);
@@ -29,7 +28,7 @@ pub(super) struct Run<'a> {
     /// Events that are to be sent, those of the run's earlier sessions included.
     pub(super) total: u64,
     /// The largest batch that the topic takes.
-    pub(super) max_message: usize,
+    pub(super) limits: Limits,
     pub(super) times: Times,
     /// Of a batch that Kafka refused: each goes alone, to find the one that was meant.
     pub(super) suspects: BTreeSet<u64>,
@@ -52,14 +51,17 @@ impl<'a> Run<'a> {
             let text = format!("the unfinished run went into the cluster {}, and this is {cluster}: begin anew", progress.note.cluster);
             return Err(ReplayError::Kafka(text));
         }
+        let limits = admin::limits(config, topic);
+        let mut times = Times::default();
+        times.heed(limits.retention);
         let now = Instant::now();
         Ok(Self {
             job,
             client,
             partitions,
             total,
-            max_message: admin::setting(config, topic, MAX_MESSAGE).unwrap_or(DEFAULT_MAX_MESSAGE),
-            times: Times::default(),
+            limits,
+            times,
             suspects: BTreeSet::new(),
             refused: BTreeSet::new(),
             quiet_at: if progress.note.clean { now } else { now + config.request_timeout },

@@ -241,6 +241,6 @@ impl Run<'_> {
     }
 
     fn batch_bytes(&self) -> usize {
-        worker::BATCH.min(self.max_message.saturating_sub(1024).max(1024))
+        worker::BATCH.min(self.limits.max_message.saturating_sub(1024).max(1024))
     }
 }

@@ -8,5 +8,6 @@ mod mock;
 mod proxy;
 mod refused;
 mod replay;
+mod retention;
 mod support;
 mod topics;
