@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
 
 use crate::Config;
 use crate::class::{self, Failure};
 use crate::client::{self, Quiet, drop_aside};
+use crate::topic_client;
 
 /// Creating a topic, or looking up settings, may take a busy cluster that long.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,28 +31,37 @@ pub(crate) fn create(config: &Config, topic: &str, partitions: i32, replication:
     Ok(())
 }
 
-/// What the settings of the topic allow: Kafka's defaults where we may not know.
+/// What the settings of topic and brokers allow: Kafka's defaults where we may not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// The largest batch that it takes, in bytes.
     pub(crate) max_message: usize,
     /// Records whose time is older than so long, in ms, may be deleted at any moment; `None`: they are kept for ever, or by another time.
     pub(crate) retention: Option<i64>,
+    /// Brokers forget a producer whose last record's time is older than this.
+    pub(crate) producer_expiration: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_message: 1_048_588, retention: Some(7 * 24 * 3_600_000) }
+        Self { max_message: 1_048_588, retention: Some(7 * 24 * 3_600_000), producer_expiration: Duration::from_secs(24 * 3600) }
     }
 }
 
 /// Asks for the settings. Those that we may not see keep their defaults.
 pub(crate) fn limits(config: &Config, topic: &str) -> Limits {
-    let resource = ResourceSpecifier::Topic(topic);
-    let answer = ask(config, PATIENCE, async |admin| admin.describe_configs([&resource], &options(PATIENCE)).await);
+    let answer = ask(config, PATIENCE, async |admin| {
+        let broker = admin.inner().fetch_metadata(Some(topic), topic_client::PATIENCE)?.orig_broker_id();
+        let resources = [ResourceSpecifier::Topic(topic), ResourceSpecifier::Broker(broker)];
+        admin.describe_configs(&resources, &options(PATIENCE)).await
+    });
     let mut limits = Limits::default();
     for settings in answer.into_iter().flatten().flatten() {
-        limits.of_topic(|name| settings.get(name).and_then(|entry| entry.value.as_deref()));
+        let setting = |name: &str| settings.get(name).and_then(|entry| entry.value.as_deref());
+        match settings.specifier {
+            OwnedResourceSpecifier::Topic(_) => limits.of_topic(setting),
+            _ => limits.of_broker(setting),
+        }
     }
     limits
 }
@@ -65,6 +75,12 @@ impl Limits {
         let by_our_time = setting("message.timestamp.type").is_none_or(|time| time == "CreateTime");
         if let Some(millis) = setting("retention.ms").and_then(|value| value.parse().ok()) {
             self.retention = (deletes && by_our_time && millis >= 0).then_some(millis);
+        }
+    }
+
+    fn of_broker<'s>(&mut self, setting: impl Fn(&str) -> Option<&'s str>) {
+        if let Some(millis) = setting("producer.id.expiration.ms").and_then(|value| value.parse().ok()) {
+            self.producer_expiration = Duration::from_millis(millis);
         }
     }
 }

@@ -74,7 +74,8 @@ pub struct Config {
     pub max_record_bytes: usize,
     /// How long a broker may take for a request; after doubt, the mirror waits as long before it trusts what it reads back.
     pub request_timeout: Duration,
-    /// After so long without any answer, brokers may have forgotten the producer (`producer.id.expiration.ms`, one day): doubt.
+    /// After so long without any answer, brokers may have forgotten the producer: doubt. At most half of their `producer.id.expiration.ms`
+    /// (a day, if they do not tell) is waited for.
     pub producer_memory: Duration,
     /// At most so many bytes are read back to settle one doubt; beyond, events in doubt are sent again, marked.
     pub doubt_limit_bytes: u64,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use asset_stream::Timestamp;
 use edge_buffer::{Read, Reader, Stored};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use service::error::chain;
@@ -43,6 +44,8 @@ pub(crate) struct Flow {
     pub(crate) alone: Option<Stored>,
     /// Largest batch; records above this size go alone.
     pub(crate) batch_bytes: usize,
+    /// Brokers remember the producer for so long after the time of its last record.
+    memory: Duration,
     pub(crate) reports: Vec<Report>,
     passed: Vec<Passed>,
     pub(crate) failures: Vec<Failed>,
@@ -78,6 +81,7 @@ impl Worker {
             standing,
             alone: None,
             batch_bytes,
+            memory: self.config.producer_memory.min(found.limits.producer_expiration / 2),
             reports: Vec::new(),
             passed: Vec::new(),
             failures: Vec::new(),
@@ -361,9 +365,10 @@ impl Worker {
             self.shared.enter(State::Mirroring, text);
             return Ok(());
         }
-        if silent > self.config.producer_memory {
-            let hours = silent.as_secs() / 3600;
-            let text = format!("no broker has answered for {hours} h: they may have forgotten the producer");
+        // They reckon by record times: who sends an old backlog is forgotten when they look next. The client sends again what timed out.
+        let age = self.window.oldest().map_or(silent, |oldest| silent.max(since(oldest)));
+        if age > flow.memory && silent > self.config.request_timeout * 4 / 5 {
+            let text = format!("no broker has answered for {} s: they may have forgotten the producer", silent.as_secs());
             return Err(Failure::new(Class::Transient, text));
         }
         let (class, why) = flow.producer.last_error().get().unwrap_or((Class::Transient, "no answer".into()));
@@ -404,6 +409,11 @@ impl Worker {
         self.try_to_keep();
         ended
     }
+}
+
+/// How long ago an event was, by its time in Unix ms.
+fn since(event: i64) -> Duration {
+    Duration::from_millis(Timestamp::now().millis().saturating_sub(event).try_into().unwrap_or_default())
 }
 
 /// The next thing to hand over.

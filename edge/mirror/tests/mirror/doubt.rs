@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use edge_buffer::Cursor;
+use edge_buffer::{Cursor, Entry};
 use edge_mirror::{Mirror, State};
 
 use crate::proxy::Proxy;
-use crate::support::{append, config, create_topic, fresh, judge, kafka, open_log, read_all, wait_mirrored, wait_until};
+use crate::support::{append, append_entries, config, create_topic, fresh, judge, kafka, open_log, read_all, wait_mirrored, wait_until};
 
 #[test]
 fn events_reach_kafka_once_and_unchanged_and_a_clean_restart_has_no_doubt() {
@@ -119,6 +119,34 @@ fn what_cannot_be_read_back_within_the_limit_is_sent_again_and_marked() {
         is_new
     });
     judge(&records, &bench.log, &[]);
+}
+
+/// Brokers reckon by record times when they forget producers.
+#[test]
+fn a_batch_of_an_old_backlog_whose_answer_was_lost_is_looked_for_and_not_just_sent_again() {
+    let Some(kafka) = kafka() else { return };
+    let (bench, topic) = (open_log(), fresh("old"));
+    create_topic(&kafka, &topic, &[("retention.ms", "-1")]);
+    let proxy = Proxy::before(&kafka);
+    append(&bench.log, 100, 10);
+    let mut settings = config(&proxy.address, &topic);
+    // As in earnest: it times out after more than five seconds of silence.
+    settings.request_timeout = Duration::from_secs(10);
+    let mirror = Mirror::start(settings, bench.log.clone()).expect("starts");
+    wait_mirrored(&mirror, &bench.log);
+    proxy.hold_answers();
+    let two_days_ago = asset_stream::Timestamp::now().millis() - 2 * 86_400_000;
+    // Of one asset, so that one request holds them all.
+    let old = Entry { key: "ASSET-001".into(), timestamp: two_days_ago, value: b"{}".to_vec() };
+    append_entries(&bench.log, vec![old; 10]);
+    wait_until("it stands, and the answer is held back", &mirror, || proxy.held() > 0 && read_all(&kafka, &topic).len() == 110);
+    wait_until("the producer is given up", &mirror, || mirror.status().last_error.is_some_and(|(error, _)| error.contains("forgotten")));
+    proxy.release();
+    wait_mirrored(&mirror, &bench.log);
+    let status = mirror.status();
+    mirror.stop(Duration::from_secs(5));
+    judge(&read_all(&kafka, &topic), &bench.log, &[]);
+    assert_eq!((status.doubts, status.resent), (1, 0), "{status:#?}");
 }
 
 #[test]
