@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::block::{self, Slot};
 use crate::damage::Missing;
-use crate::format::{Header, Kind, unpack};
+use crate::format::{HEADER, Header, Kind, unpack};
 use crate::scan::{Identity, Window};
 use crate::segment::Segment;
 use crate::shared::Shared;
@@ -200,7 +200,14 @@ impl Reader {
         let buffer = &mut self.frame;
         let guess = buffer.len().clamp(GUESS, 1 << 20);
         buffer.resize(guess, 0);
-        let n = file.read_at(buffer, offset)?;
+        let n = match file.read_at(buffer, offset) {
+            Ok(n) => n,
+            // Perhaps only what lies behind the frame cannot be read.
+            Err(_) => {
+                buffer.truncate(HEADER);
+                file.read_at(buffer, offset)?
+            }
+        };
         let Some(header) = Header::decode(&buffer[..n]).filter(|header| identity.owns(header, offset)) else {
             return Ok(At::Harmed(None));
         };

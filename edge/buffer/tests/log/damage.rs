@@ -643,6 +643,22 @@ fn a_disk_that_does_not_give_a_sector_is_asked_again_before_its_block_counts_as_
 }
 
 #[test]
+fn what_lies_before_a_place_that_cannot_be_read_is_still_read() {
+    let case = Case::new(50, Ending::Closed);
+    let log = open_on(case.config.clone(), case.sim.storage()).expect("the log").log;
+    let old = case.segments()[1].clone();
+    let (before, hit) = case.blocks(&old).into_iter().partition::<Vec<_>, _>(|block| block.end <= 4096);
+    case.sim.fail_reads(&old, 4096, 4097);
+    let mut reader = log.reader(before[0].first - 1);
+    for block in &before {
+        let read = reader.next_block(100).expect("a readable place");
+        assert!(matches!(&read[..], [Read::Entry(stored), ..] if stored.sequence == block.first), "expected {block:?}, seen {read:?}");
+    }
+    assert_eq!(reader.position(), hit[0].first - 1);
+    reader.next_block(100).expect_err("the unreadable place");
+}
+
+#[test]
 fn a_sector_that_cannot_be_read_at_the_start_costs_its_block() {
     let case = Case::new(50, Ending::Killed);
     let newest = case.newest();
