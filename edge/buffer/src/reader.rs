@@ -136,7 +136,8 @@ impl Reader {
         let (first, removed) = (self.shared.segments.lock().first(), self.shared.ledger.with(|ledger| ledger.removed));
         let last = first.map_or(durable, |first| first - 1).min(durable);
         if last > removed {
-            let first = expected.max(removed + 1);
+            // Also what this reader had before it went bad: another may not.
+            let first = removed + 1;
             let why = "the log's oldest segments are missing".to_owned();
             self.shared.report(&Missing { segment: first, next: None, first, last, bytes: (0, 0), why })?;
         }

@@ -70,7 +70,8 @@ impl Shared {
         }
         let removed = self.ledger.with(|ledger| ledger.removed);
         let mut arrival = self.arrival.lock();
-        let from = oldest.first.max(acknowledged.max(arrival.through) + 1).max(removed + 1);
+        // Where a segment before it was moved to the quarantine a moment ago, and no reader has said so yet, that one goes with it.
+        let from = acknowledged.max(arrival.through).max(removed) + 1;
         if from < next {
             arrival.dropped = next - 1;
         }

@@ -643,6 +643,19 @@ fn a_disk_that_does_not_give_a_sector_is_asked_again_before_its_block_counts_as_
 }
 
 #[test]
+fn what_one_reader_has_already_is_a_loss_too_when_the_oldest_segment_goes_bad() {
+    let case = Case::new(50, Ending::Closed);
+    let log = open_on(case.config.clone(), case.sim.storage()).expect("the log").log;
+    let mut reader = log.reader(0);
+    let had = reader.next_block(1000).expect("readable").len() as u64;
+    case.sim.edit(&case.segments()[0], |bytes| bytes.fill(0xee));
+    let read = reader.next_block(1000).expect("a loss");
+    let [Read::Lost { first, last }] = read[..] else { panic!("expected a loss, seen {read:?}") };
+    assert_eq!(first, had + 1, "for this reader");
+    assert_eq!(range(&log.losses()), (1, last), "for everybody");
+}
+
+#[test]
 fn what_lies_before_a_place_that_cannot_be_read_is_still_read() {
     let case = Case::new(50, Ending::Closed);
     let log = open_on(case.config.clone(), case.sim.storage()).expect("the log").log;
