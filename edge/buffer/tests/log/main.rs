@@ -9,5 +9,6 @@ mod inspect;
 mod kill;
 mod limits;
 mod model;
+mod power;
 mod sim;
 mod view;

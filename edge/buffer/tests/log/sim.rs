@@ -61,7 +61,7 @@ struct Inode {
     pending: Vec<Change>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct State {
     random: Random,
     inodes: Vec<Inode>,
@@ -160,6 +160,12 @@ impl Sim {
         state.revive().into_sim(&self.state)
     }
 
+    /// A copy of the disk as it is now, with a fate of its own.
+    pub(crate) fn fork(&self, seed: u64) -> Self {
+        let state = State { random: Random::new(seed), ..self.state().clone() };
+        Self { state: Arc::new(Mutex::new(state)), life: self.life }
+    }
+
     /// The process is gone, the machine is not.
     pub(crate) fn kill(&self) -> Self {
         self.state().revive().into_sim(&self.state)
@@ -189,6 +195,11 @@ impl Sim {
         let mut state = self.state();
         (state.fail_syncs, state.fail_dir_syncs, state.fail_writes, state.fuse) = (0, 0, 0, None);
         state.bad.clear();
+    }
+
+    /// All bytes can be read again.
+    pub(crate) fn mend(&self) {
+        self.state().bad.clear();
     }
 
     /// Reads of these bytes fail from now on.
