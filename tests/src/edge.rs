@@ -33,6 +33,7 @@ pub struct Edge {
     devices: PathBuf,
     log: PathBuf,
     environment: Vec<(&'static str, String)>,
+    wrapper: Vec<String>,
     process: Option<Process>,
 }
 
@@ -59,6 +60,7 @@ impl Edge {
             devices,
             log: folder.join("edge.log"),
             environment: Vec::new(),
+            wrapper: Vec::new(),
             process: None,
         })
     }
@@ -66,6 +68,11 @@ impl Edge {
     /// Adds or replaces a device file; the edge reads it at its next start.
     pub fn device_file(&self, name: &str, yaml: &str) -> anyhow::Result<()> {
         std::fs::write(self.devices.join(format!("{name}.yaml")), yaml).context("cannot write the device file")
+    }
+
+    /// Starts it by another program from now on, whose words stand before its own.
+    pub fn wrap(&mut self, wrapper: Vec<String>) {
+        self.wrapper = wrapper;
     }
 
     /// Starts it.
@@ -80,9 +87,10 @@ impl Edge {
 
     /// Starts it this once with further variables in its environment, e.g. a fail point.
     pub fn start_with(&mut self, further: &[(&'static str, String)]) -> anyhow::Result<()> {
-        let arguments = ["run", "--config", &self.config.to_string_lossy()].map(str::to_owned);
+        let own = [&self.program.to_string_lossy(), "run", "--config", &self.config.to_string_lossy()].map(str::to_owned);
+        let words = [&self.wrapper[..], &own].concat();
         let environment = [&self.environment[..], further].concat();
-        self.process = Some(Process::start("openfactory-edge", &self.program, &arguments, &environment, &self.log)?);
+        self.process = Some(Process::start("openfactory-edge", Path::new(&words[0]), &words[1..], &environment, &self.log)?);
         Ok(())
     }
 
@@ -172,6 +180,11 @@ impl Edge {
     /// The last lines of its log.
     pub fn log_tail(&self) -> String {
         self.process.as_ref().map_or_else(String::new, Process::log_tail)
+    }
+
+    /// The folder of its state.
+    pub fn state(&self) -> PathBuf {
+        self.config.with_file_name("state")
     }
 
     /// The config file.

@@ -29,6 +29,8 @@ Examples:
     openfactory-edge tail --asset PRESS-1 --last 10
   Whether the log on the disk is whole:
     openfactory-edge log verify
+  Whether a disk is a place for the log:
+    openfactory-edge selftest --dir /var/lib/openfactory-edge
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 78 bad config";
 
@@ -77,6 +79,8 @@ pub(crate) enum Command {
     /// Compares Kafka with the retained log, and sends what is missing, marked of-replay.
     #[command(after_long_help = RECONCILE)]
     Reconcile(ReconcileArgs),
+    /// Tests the disk below a folder: how fast it is, what lies underneath, and whether it looks as if it kept what it says it keeps.
+    Selftest(SelftestArgs),
     /// Prints a completion script, e.g. for /etc/bash_completion.d.
     Completion {
         /// The shell to complete for.
@@ -233,4 +237,34 @@ pub(crate) struct AgainArgs {
     /// Begin anew where the same command was not finished.
     #[arg(long)]
     pub(crate) restart: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SelftestArgs {
+    /// The folder whose disk is tested. The test writes into a folder of its own below it, and removes it afterwards.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) dir: PathBuf,
+    /// How much the test takes; as much must stay free.
+    #[arg(long, value_name = "SIZE", default_value = "64 MiB", value_parser = service::units::parse_size)]
+    pub(crate) size: u64,
+    /// How long it measures, about.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) seconds: u32,
+    /// JSON instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) power_cut: PowerCut,
+}
+
+/// The test that needs a hand at the plug.
+#[derive(Debug, Args)]
+#[group(multiple = false, conflicts_with_all = ["seconds", "json"])]
+pub(crate) struct PowerCut {
+    /// Writes until the power goes, and says every 100 ms which number is durable.
+    #[arg(long = "until-power-cut")]
+    pub(crate) until: bool,
+    /// When the power is back: whether everything up to the last number that was seen is there.
+    #[arg(long = "after-power-cut", value_name = "NUMBER")]
+    pub(crate) after: Option<u64>,
 }

@@ -1,7 +1,8 @@
 //! `openfactory-edge`: the edge daemon and what people ask it.
 //!
 //! Purpose: gateways read machines, every reading becomes durable in the log before anything else happens, the mirror copies the log into
-//! Kafka. This crate wires them together, answers `status` and `tail`, looks into the log's files (`log`), and carries out `replay` and `reconcile`.
+//! Kafka. This crate wires them together, answers `status` and `tail`, looks into the log's files (`log`), carries out `replay` and `reconcile`, and
+//! tests disks (`selftest`).
 //!
 //! Promises: shutting down closes inputs in order (gateways, ingest, log, mirror's cursor) and never waits for a network; a bad config is
 //! told completely, with file, line and key, and exits with 78 before anything is started.
@@ -21,6 +22,7 @@ mod losses;
 mod metrics;
 mod register;
 mod replay;
+mod selftest;
 mod socket;
 mod status;
 mod status_table;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status_table::run(&cli.config, args),
         Command::Tail(args) => tail::run(&cli.config, args),
         Command::Log(args) => return log_tools::run(&cli.config, args),
+        Command::Selftest(args) => selftest::run(args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "openfactory-edge", &mut script);
