@@ -35,7 +35,6 @@ pub struct Reader {
     keys: HashSet<Arc<str>>,
     zstd: Decompressor,
     frame: Vec<u8>,
-    attempts: u32,
 }
 
 /// Where the next frame is looked for.
@@ -75,7 +74,7 @@ enum At {
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>, after: u64) -> Self {
         let (block, zstd) = (Block::default(), Decompressor(None));
-        Self { shared, position: after, place: None, block, keys: HashSet::new(), zstd, frame: Vec::new(), attempts: 0 }
+        Self { shared, position: after, place: None, block, keys: HashSet::new(), zstd, frame: Vec::new() }
     }
 
     /// The next entries, at most `max`; empty when there is nothing new ([`crate::Log::wait_durable`] waits for more).
@@ -173,8 +172,8 @@ impl Reader {
                 Ok(At::Frame(header)) if header.kind != Kind::Entries || header.last < expected => place.offset = header.end(),
                 Ok(At::Frame(header)) if header.first <= expected && next.is_none_or(|next| header.first < next) => {
                     if self.unpack(&header, expected)? {
+                        self.shared.unreadable.lock().given((segment.first, place.offset));
                         place.offset = header.end();
-                        self.attempts = 0;
                         break Ok(None);
                     }
                     // The CRC is right and the body is not: written so. Nothing is to be had from it, and it must not stop us.
@@ -183,11 +182,10 @@ impl Reader {
                 Ok(At::Frame(_)) => break self.pass(&mut place, segment, next, expected, durable, None),
                 Ok(At::Harmed(header)) => break self.pass(&mut place, segment, next, expected, durable, header),
                 Err(error) => {
-                    self.attempts += 1;
-                    if self.attempts < ATTEMPTS {
+                    if self.shared.unreadable.lock().failed((segment.first, place.offset)) < ATTEMPTS {
                         break Err(Error::io("read", path)(error));
                     }
-                    self.attempts = 0;
+                    self.shared.unreadable.lock().given((segment.first, place.offset));
                     break self.pass(&mut place, segment, next, expected, durable, None);
                 }
             }

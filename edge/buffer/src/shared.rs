@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) arrival: Locked<Arrival>,
     pub(crate) quarantine: Quarantine,
     pub(crate) meter: Meter,
+    /// The place that the disk did not give last.
+    pub(crate) unreadable: Locked<Unreadable>,
     /// Grows when entries that already have numbers are refused: numbers given out under an older one are void.
     pub(crate) generation: AtomicU64,
     durable: AtomicU64,
@@ -37,6 +39,31 @@ pub(crate) struct Shared {
     progressed: Condvar,
     /// Readers hold it too: as long as one lives, no other process may take the directory.
     _lock: Box<dyn Any + Send + Sync>,
+}
+
+/// A place that the disk does not give, and how often it was asked: by whatever reader, as those who get an error may begin another.
+#[derive(Debug, Default)]
+pub(crate) struct Unreadable {
+    place: (u64, u64),
+    attempts: u32,
+}
+
+impl Unreadable {
+    /// Another attempt failed at an offset of a segment; how many did so far.
+    pub(crate) fn failed(&mut self, place: (u64, u64)) -> u32 {
+        if self.place != place {
+            *self = Self { place, attempts: 0 };
+        }
+        self.attempts += 1;
+        self.attempts
+    }
+
+    /// The disk gave the place.
+    pub(crate) fn given(&mut self, place: (u64, u64)) {
+        if self.place == place {
+            self.attempts = 0;
+        }
+    }
 }
 
 /// How far keys have counted, as far as it is durable. Keys have indexes: the position in `names` and `counts`.
@@ -117,6 +144,7 @@ impl Shared {
             ledger: parts.ledger,
             quarantine: parts.quarantine,
             meter: Meter::default(),
+            unreadable: Locked::default(),
             generation: AtomicU64::new(0),
             progress: Mutex::new(()),
             progressed: Condvar::new(),
