@@ -13,6 +13,7 @@ use crate::acks::Acks;
 use crate::config::Config;
 use crate::convert::{convert, kind_of_value};
 use crate::events::{self, EventReader};
+use crate::heard::Heard;
 use crate::items::{Follow, Item};
 use crate::limits::{self, Limits};
 use crate::meaning::read_meanings;
@@ -53,8 +54,8 @@ pub(crate) struct Device {
     pub(crate) owner: NodeId,
     pub(crate) acks: Acks,
     pub(crate) events: EventReader,
-    /// When the server last published something, a keep-alive at least.
-    pub(crate) heard: Option<Timestamp>,
+    /// Up to when everything has arrived.
+    pub(crate) heard: Heard,
     /// When the server started, by its own clock.
     pub(crate) started: Option<DateTime>,
     /// The message (subscription, number) that could not be decoded when recovery asked for it, and how often.
@@ -81,7 +82,7 @@ impl Device {
             subscriptions: Vec::new(),
             owner: NodeId::null(),
             acks: Acks::default(),
-            heard: None,
+            heard: Heard::default(),
             started: None,
             undecodable: None,
             needs_refresh: false,
@@ -147,9 +148,11 @@ impl Device {
     /// Says that what the server had to tell since it was last heard is lost, as far as anyone can know.
     pub(crate) async fn tell_gap(&mut self, detail: String) -> Result<(), Closed> {
         // Before the first message there is nothing to miss.
-        let Some(from) = self.heard else { return Ok(()) };
+        let Some(from) = self.heard.since() else { return Ok(()) };
         let (reason, to) = (GapReason::ConnectionLost, Timestamp::now());
-        self.heard = Some(to);
+        self.heard.told(to);
+        // A clock that was set between the two must not turn the gap around.
+        let from = from.min(to);
         let asset = self.link.asset().clone();
         let gap = Gap { asset, item: None, reason, count: None, sequences: None, asset_sequences: None, epoch: None, from, to, detail };
         self.link.gap(&gap).await

@@ -27,6 +27,7 @@ mod discover;
 mod durable_file;
 mod error;
 mod events;
+mod heard;
 mod identity;
 mod items;
 mod limits;

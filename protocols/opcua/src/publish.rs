@@ -16,6 +16,7 @@ use opcua::types::{Error, NotificationMessage, PublishResponse, StatusCode, Subs
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{debug, warn};
 
+use crate::convert;
 use crate::device::{Device, Halt};
 use crate::line::Line;
 use crate::notifications::{self, has_data, overflow};
@@ -207,6 +208,7 @@ impl Device {
         }
         let last = known.last;
         let has_data = has_data(&answer.notification_message);
+        let published = convert::timestamp(&answer.notification_message.publish_time);
         if has_data && steps(last, number) <= 0 {
             debug!(id, number, last, "a message that was received before is dropped");
             self.acks.now(id, number);
@@ -220,10 +222,13 @@ impl Device {
             if steps(last, number) > 1 {
                 self.set_last(id, previous(number));
             }
-            self.heard = Some(Timestamp::now());
+            self.heard.message(id, published, Timestamp::now());
             return Ok(());
         }
+        let arrived = Timestamp::now();
         let status = self.deliver(id, answer.notification_message).await?;
+        // Not those that had to be asked for again: when they arrive says nothing.
+        self.heard.message(id, published, arrived);
         self.changed(session, id, status).await
     }
 
@@ -255,7 +260,6 @@ impl Device {
             self.acks.after(id, number, receipt);
         }
         self.set_last(id, number);
-        self.heard = Some(now);
         self.needs_refresh |= told.needs_refresh;
         Ok(told.status_change)
     }
