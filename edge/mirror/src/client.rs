@@ -1,7 +1,7 @@
 //! What all our Kafka clients have in common: settings, quiet logs, and ends that cannot hang the mirror.
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -25,7 +25,7 @@ pub(crate) fn settings(config: &Config, role: &str) -> Result<ClientConfig, Erro
 /// What went wrong last, as librdkafka tells it beside its calls: the only place where the reason of a failed connection is told.
 #[derive(Debug, Default)]
 pub(crate) struct LastError {
-    last: Mutex<Option<(Class, String)>>,
+    last: Mutex<Option<(Class, String, Instant)>>,
 }
 
 impl LastError {
@@ -36,17 +36,22 @@ impl LastError {
             return;
         }
         let class = code.map_or(Class::Transient, class::of);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((class, reason.to_owned()));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((class, reason.to_owned(), Instant::now()));
     }
 
     /// The last complaint, which is then forgotten.
     pub(crate) fn take(&self) -> Option<(Class, String)> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).take().map(|(class, reason, _)| (class, reason))
     }
 
     /// The last complaint.
     pub(crate) fn get(&self) -> Option<(Class, String)> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone().map(|(class, reason, _)| (class, reason))
+    }
+
+    /// When it was.
+    pub(crate) fn at(&self) -> Option<Instant> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, _, at)| *at)
     }
 }
 

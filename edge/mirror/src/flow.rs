@@ -9,6 +9,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use service::error::chain;
 use tracing::{debug, warn};
 
+use crate::capacity::{CAUTIOUS, Capacity};
 use crate::class::{self, Class, Failure};
 use crate::fail_point::FailPoint;
 use crate::pace::{Meter, Pace};
@@ -28,8 +29,10 @@ const IDLE: Duration = Duration::from_millis(100);
 const LATELY: Duration = Duration::from_secs(1);
 /// While stopping, the reports of so long are taken at a time.
 const NEAR: Duration = Duration::from_millis(20);
-/// Without a report for so long, the brokers are called unreachable.
-const SILENT: Duration = Duration::from_secs(5);
+/// Without a report for so long, the brokers are called unreachable. On a thin link a batch takes nearly as long.
+const SILENT: Duration = Duration::from_secs(10);
+/// Without report and without complaint for so long, batches are too large for the link. Long: what the kernel has of them must have left.
+const STUCK: Duration = Duration::from_secs(300);
 /// What key, headers and framing add to a record, about.
 const FRAMING: usize = 200;
 
@@ -50,6 +53,7 @@ pub(crate) struct Flow {
     passed: Vec<Passed>,
     pub(crate) failures: Vec<Failed>,
     heard: Instant,
+    capacity: Capacity,
     pace: Pace,
     meter: Meter,
     mirrored: u64,
@@ -86,6 +90,7 @@ impl Worker {
             passed: Vec::new(),
             failures: Vec::new(),
             heard: now,
+            capacity: Capacity::new(self.config.request_timeout * 3 / 4),
             pace: Pace::new(self.config.rate, now),
             meter: Meter::new(0, self.log.durable(), now),
             mirrored: 0,
@@ -124,6 +129,7 @@ impl Worker {
             } else if let Some((code, text)) = fatal {
                 return Err(Failure::new(class::of(code), format!("the producer cannot go on: {text}")));
             }
+            flow.capacity.look(&self.window, Instant::now());
             let filled = self.fill(flow)?;
             self.keep_in_time();
             self.look_at_the_clock(flow)?;
@@ -220,9 +226,10 @@ impl Worker {
         }
         let room = self.config.window.saturating_sub(self.window.len()).min(STRIDE);
         let allowed = flow.pace.allowed(room, Instant::now());
+        let bytes = self.config.window_bytes.min(flow.capacity.bytes());
         let (mut sent, mut taken) = (0, 0);
         let mut filled = Filled::Held;
-        while sent < allowed && taken < STRIDE && self.window.bytes() < self.config.window_bytes {
+        while sent < allowed && taken < STRIDE && self.window.bytes() < bytes {
             let Some(read) = next(flow)? else {
                 filled = Filled::Empty;
                 break;
@@ -354,8 +361,14 @@ impl Worker {
             status.rate = flow.meter.rate();
             status.eta = flow.meter.eta(backlog);
         });
-        let silent = flow.heard.elapsed();
-        if self.window.waiting() == 0 || silent < SILENT {
+        let silent = if self.window.waiting() > 0 { flow.heard.elapsed() } else { Duration::ZERO };
+        // They reckon by record times: who sends an old backlog is forgotten when they look next. The client sends again what timed out.
+        let age = self.window.oldest().map_or(silent, |oldest| silent.max(since(oldest)));
+        if age > flow.memory && silent > self.config.request_timeout * 4 / 5 {
+            let text = format!("no broker has answered for {} s: they may have forgotten the producer", silent.as_secs());
+            return Err(Failure::new(Class::Transient, text));
+        }
+        if silent < SILENT {
             let text = match flow.meter.eta(backlog) {
                 Some(eta) if backlog > self.config.window as u64 => {
                     format!("catching up: {backlog} events at {:.0} a second, about {} s left", flow.meter.rate(), eta.as_secs())
@@ -365,10 +378,13 @@ impl Worker {
             self.shared.enter(State::Mirroring, text);
             return Ok(());
         }
-        // They reckon by record times: who sends an old backlog is forgotten when they look next. The client sends again what timed out.
-        let age = self.window.oldest().map_or(silent, |oldest| silent.max(since(oldest)));
-        if age > flow.memory && silent > self.config.request_timeout * 4 / 5 {
-            let text = format!("no broker has answered for {} s: they may have forgotten the producer", silent.as_secs());
+        // A request that takes too long is no complaint; a connection that cannot be made is one, told every 30 s.
+        let unheard = flow.producer.last_error().at().map_or(silent, |at| silent.min(at.elapsed()));
+        if unheard > STUCK && flow.capacity.bytes() > CAUTIOUS {
+            let text = format!(
+                "brokers can be reached, but for {} s no batch has come through in time: smaller ones are tried",
+                unheard.as_secs()
+            );
             return Err(Failure::new(Class::Transient, text));
         }
         let (class, why) = flow.producer.last_error().get().unwrap_or((Class::Transient, "no answer".into()));

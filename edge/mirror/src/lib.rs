@@ -49,6 +49,7 @@
 //! ```
 
 mod admin;
+mod capacity;
 mod class;
 mod client;
 mod config;

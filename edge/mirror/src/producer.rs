@@ -16,6 +16,11 @@ use crate::client::{self, LastError, Quiet, drop_aside};
 use crate::window::{Handle, Outcome};
 use crate::{Config, Error};
 
+/// A connection is not given up sooner for want of an answer: brokers and machines may be busy.
+const SHORTEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// librdkafka takes no longer time limit for a request.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// A delivery report, on its way to the window.
 pub(crate) type Report = (Handle, Outcome);
 
@@ -72,6 +77,7 @@ impl Producer {
     /// Starts a producer whose batches hold at most `batch_bytes`. It connects by itself, and goes on trying. `role`: its name to the brokers.
     pub(crate) fn start(config: &Config, role: &str, epoch: u64, batch_bytes: usize, linger: Duration) -> Result<Self, Error> {
         let mut settings = client::settings(config, role)?;
+        let unanswered = (config.request_timeout * 2).clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT);
         let queue_kib = (config.window_bytes * 2).max(config.max_record_bytes * 2).div_ceil(1024);
         settings
             .set("enable.idempotence", "true")
@@ -82,6 +88,8 @@ impl Producer {
             // The log is our memory: an event never times out.
             .set("message.timeout.ms", "0")
             .set("request.timeout.ms", config.request_timeout.as_millis().to_string())
+            // A connection that gives no answer for so long is replaced; requests are small enough for it (`capacity.rs`).
+            .set("socket.timeout.ms", unanswered.as_millis().to_string())
             // The topic was seen before this producer starts: if it is gone, that shall be known soon.
             .set("topic.metadata.propagation.max.ms", "5000")
             .set("partitioner", "murmur2_random")

@@ -63,13 +63,14 @@ pub(crate) struct Window {
     base: Handle,
     acknowledged: u64,
     bytes: usize,
+    arrived: u64,
     waiting: usize,
 }
 
 impl Window {
     /// An empty window behind the sequence `acknowledged`.
     pub(crate) fn new(acknowledged: u64) -> Self {
-        Self { slots: VecDeque::new(), base: 0, acknowledged, bytes: 0, waiting: 0 }
+        Self { slots: VecDeque::new(), base: 0, acknowledged, bytes: 0, arrived: 0, waiting: 0 }
     }
 
     /// Every event up to this sequence is acknowledged or settled.
@@ -93,6 +94,11 @@ impl Window {
     /// Bytes of events without a report.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of events that have got their report.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.arrived
     }
 
     /// Events without a report.
@@ -136,6 +142,7 @@ impl Window {
             return None;
         }
         self.bytes -= slot.bytes;
+        self.arrived += slot.bytes as u64;
         self.waiting -= 1;
         match outcome {
             Ok((partition, offset)) => {
