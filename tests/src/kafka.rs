@@ -5,6 +5,7 @@ mod disk;
 mod node;
 mod topics;
 
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, bail};
@@ -59,13 +60,15 @@ pub struct Plan<'a> {
     pub release: Release,
     /// How many nodes.
     pub nodes: u8,
+    /// An address of this machine at which clients reach them.
+    pub host: Ipv4Addr,
     /// Settings of every node, as Kafka names them.
     pub settings: &'a [(&'a str, &'a str)],
 }
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Self { release: Release::Current, nodes: 1, settings: &[] }
+        Self { release: Release::Current, nodes: 1, host: Ipv4Addr::LOCALHOST, settings: &[] }
     }
 }
 

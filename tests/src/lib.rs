@@ -17,6 +17,7 @@ pub mod faults;
 pub mod http;
 pub mod judge;
 pub mod kafka;
+pub mod link;
 pub mod mounts;
 pub mod nats;
 pub mod plant;

@@ -54,7 +54,12 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on a port that the kernel chooses.
     pub fn start(target: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_at(Ipv4Addr::LOCALHOST, target)
+    }
+
+    /// As [`Self::start`], at an address of this machine that others may reach.
+    pub fn start_at(host: Ipv4Addr, target: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((host, 0))?;
         let address = listener.local_addr()?;
         let state = Arc::<State>::default();
         let shared = state.clone();

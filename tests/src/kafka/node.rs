@@ -1,6 +1,7 @@
 //! One node of a Kafka: a process that is broker and controller, with its settings and its data.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ pub struct Node {
     folder: PathBuf,
     lib: PathBuf,
     jvm: &'static [&'static str],
+    host: Ipv4Addr,
     port: u16,
     controller: u16,
     // In this order dropped: a disk can be taken away when nobody uses it.
@@ -64,7 +66,17 @@ impl Node {
         let folder = folder.join(format!("node-{id}"));
         std::fs::create_dir_all(folder.join("data"))?;
         let jvm = if plan.nodes == 1 { FAST } else { FRUGAL };
-        Ok(Self { id, folder, lib: plan.release.lib()?, jvm, port: ports::free()?, controller: ports::free()?, process: None, disk: None })
+        Ok(Self {
+            id,
+            folder,
+            lib: plan.release.lib()?,
+            jvm,
+            host: plan.host,
+            port: ports::free()?,
+            controller: ports::free()?,
+            process: None,
+            disk: None,
+        })
     }
 
     /// `node.id`.
@@ -74,7 +86,7 @@ impl Node {
 
     /// `host:port` of clients.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// Where its data stands.
@@ -94,7 +106,7 @@ impl Node {
 
     /// Writes `server.properties`; `voters` are all nodes, `link` is a second way in.
     pub(super) fn configure(&self, plan: &Plan<'_>, voters: &str, link: Option<&Link>) -> anyhow::Result<()> {
-        let (port, controller) = (self.port, self.controller);
+        let (host, port, controller) = (self.host, self.port, self.controller);
         let (listener, advertised, protocol) = link.map(Link::settings).unwrap_or_default();
         // What is acknowledged outlives one node, if there is more than one.
         let (copies, in_sync) = if plan.nodes == 1 { (1, 1) } else { (plan.nodes, plan.nodes - 1) };
@@ -102,8 +114,8 @@ impl Node {
             "process.roles=broker,controller\n\
              node.id={}\n\
              controller.quorum.voters={voters}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
+             listeners=PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\
+             advertised.listeners=PLAINTEXT://{host}:{port}{advertised}\n\
              controller.listener.names=CONTROLLER\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocol}\n\
              inter.broker.listener.name=PLAINTEXT\n\
