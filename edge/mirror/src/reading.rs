@@ -15,8 +15,8 @@ use crate::class::{self, Class, Failure};
 use crate::readback::Standing;
 use crate::topic_client::TopicClient;
 
-/// A cluster that gives nothing for so long has failed.
-const STALLED: Duration = Duration::from_secs(30);
+/// A cluster that gives nothing for so long has failed: a little longer than librdkafka waits for an answer.
+const STALLED: Duration = Duration::from_secs(70);
 /// What a record costs beside its key and value, about.
 const OVERHEAD: u64 = 100;
 

@@ -14,6 +14,9 @@ use crate::{Config, Error};
 /// How long one question to the cluster may take. Connecting goes on between questions, so a long link needs no more.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
+/// At most so many bytes are asked for at a time, of all partitions together; a larger batch comes alone.
+const FETCH: usize = 256 << 10;
+
 /// A consumer without a group, for questions and for reading back.
 pub(crate) struct TopicClient {
     pub(crate) consumer: BaseConsumer<Quiet>,
@@ -33,7 +36,10 @@ impl TopicClient {
             // What an interrupted transaction of somebody else holds back must not hide our own records.
             .set("isolation.level", "read_uncommitted")
             .set("auto.offset.reset", "earliest")
-            .set("fetch.message.max.bytes", (256 << 10).to_string())
+            // An answer that takes longer than `socket.timeout.ms` is begun again for ever: 64 kbit/s carry so much within it.
+            .set("fetch.max.bytes", FETCH.to_string())
+            .set("message.max.bytes", FETCH.to_string())
+            .set("fetch.message.max.bytes", (FETCH / 8).to_string())
             .set("queued.max.messages.kbytes", (16 << 10).to_string())
             .set("topic.metadata.refresh.interval.ms", "30000");
         let consumer = settings.create_with_context(Quiet(last_error.clone())).map_err(Error::Client)?;
