@@ -64,6 +64,9 @@ impl Consumer {
             .set("topic.metadata.refresh.interval.ms", "5000")
             // For each partition.
             .set("queued.max.messages.kbytes", "4096")
+            // A connection that gives no answer for so long is replaced: a firewall may have forgotten it. Answers are small enough for that.
+            .set("socket.timeout.ms", "20000")
+            .set("fetch.max.bytes", "4194304")
             .set("fetch.error.backoff.ms", "200")
             .set("statistics.interval.ms", "1000")
             .set("debug", lives::DEBUG);
