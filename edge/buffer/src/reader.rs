@@ -18,8 +18,6 @@ use crate::shared::Shared;
 use crate::storage::File;
 use crate::{Error, Read, Stored};
 
-/// A place that the disk does not give is tried this often, an error each time, before what lies there counts as lost.
-const ATTEMPTS: u32 = 5;
 /// Keys remembered, so that the same key is the same `Arc` from block to block.
 const KEYS: usize = 1 << 16;
 /// Read at once where the size of a frame is not known yet.
@@ -72,6 +70,9 @@ enum At {
 }
 
 impl Reader {
+    /// A place that the disk does not give is tried this often, an error each time but the last, before what lies there counts as lost.
+    pub const ATTEMPTS: u32 = 5;
+
     pub(crate) fn new(shared: Arc<Shared>, after: u64) -> Self {
         let (block, zstd) = (Block::default(), Decompressor(None));
         Self { shared, position: after, place: None, block, keys: HashSet::new(), zstd, frame: Vec::new() }
@@ -182,7 +183,7 @@ impl Reader {
                 Ok(At::Frame(_)) => break self.pass(&mut place, segment, next, expected, durable, None),
                 Ok(At::Harmed(header)) => break self.pass(&mut place, segment, next, expected, durable, header),
                 Err(error) => {
-                    if self.shared.unreadable.lock().failed((segment.first, place.offset)) < ATTEMPTS {
+                    if self.shared.unreadable.lock().failed((segment.first, place.offset)) < Self::ATTEMPTS {
                         break Err(Error::io("read", path)(error));
                     }
                     self.shared.unreadable.lock().given((segment.first, place.offset));

@@ -1,6 +1,7 @@
 //! While a producer lives: log in, Kafka out, reports back.
 
 use std::collections::VecDeque;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use asset_stream::Timestamp;
@@ -23,6 +24,8 @@ use crate::worker::{self, Beyond, TopicFacts, Worker};
 const STRIDE: usize = 1000;
 /// Events taken from the log at a time.
 const BLOCK: usize = 500;
+/// Before the disk is asked again for what it did not give.
+const AGAIN: Duration = Duration::from_millis(10);
 /// With nothing to send, the loop turns about so often.
 const IDLE: Duration = Duration::from_millis(100);
 /// Brokers that answered within this time will as a rule answer again soon.
@@ -437,7 +440,16 @@ fn next(flow: &mut Flow) -> Result<Option<Read>, Failure> {
     if let Some(read) = flow.ready.pop_front() {
         return Ok(Some(read));
     }
-    let reads = flow.reader.next_block(BLOCK);
+    let mut attempts = 1;
+    let reads = loop {
+        match flow.reader.next_block(BLOCK) {
+            // No reason to doubt what Kafka holds. What the disk never gives is told as lost after so many attempts.
+            Err(error) if attempts < Reader::ATTEMPTS => debug!("the log cannot be read, attempt {attempts}: {}", chain(&error)),
+            reads => break reads,
+        }
+        attempts += 1;
+        thread::sleep(AGAIN);
+    };
     flow.ready = reads.map_err(|e| Failure::new(Class::Transient, format!("the log cannot be read: {}", chain(&e))))?.into();
     Ok(flow.ready.pop_front())
 }
