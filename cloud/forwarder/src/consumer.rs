@@ -5,13 +5,13 @@
 //! `resume` would throw away what is fetched already, and lose a resume now and then (librdkafka issue 5591; seen here once in ten outages).
 
 mod group;
+mod places;
 mod served;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -32,6 +32,9 @@ pub(crate) use served::BATCH;
 
 /// How long the thread rests when there is nothing to do and nothing wakes it.
 const REST: Duration = Duration::from_millis(50);
+/// How long Kafka may take to say what is committed of partitions that are new to us.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The Kafka side of a forwarder.
 pub(crate) struct Consumer {
     consumer: Arc<BaseConsumer<Context>>,
@@ -90,13 +93,17 @@ impl Consumer {
 
     /// Works until `stop`, or until Kafka shuts this consumer out.
     pub(crate) fn run(self, stop: &CancellationToken) -> Result<(), Error> {
-        let result = self.read(stop).map_err(|error| self.explained(error));
+        let result = self.read(stop);
         let context = self.consumer.context();
-        let finished = context.finish_all();
         match &result {
-            Ok(()) => group::commit(&self.consumer, &finished),
-            Err(Error::MadeAnew { topic }) => self.begin_anew(topic, &finished),
-            Err(_) => {}
+            Ok(()) => group::commit(&self.consumer, &context.finish_all()),
+            Err(Error::MadeAnew { topic }) => {
+                // What is committed of our partitions may be places of the topic's former life.
+                let beginnings = context.beginnings(topic);
+                context.finish_all();
+                group::commit(&self.consumer, &beginnings);
+            }
+            Err(_) => drop(context.finish_all()),
         }
         result
     }
@@ -105,19 +112,16 @@ impl Consumer {
         let context = self.consumer.context();
         while !stop.is_cancelled() {
             self.turns.fetch_add(1, Ordering::Relaxed);
-            // What the group has to say, and records that were fetched before their partition had a queue of its own: these come first.
-            while let Some(event) = self.consumer.poll(Duration::ZERO) {
-                match event {
-                    Ok(message) => self.accept_early(&message)?,
-                    Err(error) => self.failed(error)?,
-                }
-            }
-            if let Some(topic) = context.setup.lives.made_anew() {
+            let read = self.read_partitions();
+            // librdkafka told in which life of their topics these records stand before it fetched them, so we have heard it now.
+            let served = self.serve_group();
+            if let Some(topic) = context.lives.made_anew() {
                 return Err(Error::MadeAnew { topic });
             }
-            let mut errors = Vec::new();
-            let is_busy = self.read_partitions(&mut errors)?;
-            errors.into_iter().try_for_each(|error| self.failed(error))?;
+            served?;
+            read?.into_iter().try_for_each(|error| self.failed(error))?;
+            self.prove_places()?;
+            let is_busy = context.hand_over();
             self.settle()?;
             if !is_busy {
                 context.bell.wait(REST);
@@ -126,26 +130,33 @@ impl Consumer {
         Ok(())
     }
 
-    /// Records come anew from offset 0 on also when their topic was made anew; librdkafka has told that before.
-    fn explained(&self, error: Error) -> Error {
-        if matches!(error, Error::Disordered { .. }) {
-            // What else is in there is read again after the next start.
-            while self.consumer.poll(Duration::ZERO).is_some() {}
+    /// Hears to the last word what the group and librdkafka have to say, and takes records that were fetched before their partition had a
+    /// queue of its own.
+    fn serve_group(&self) -> Result<(), Error> {
+        let context = self.consumer.context();
+        loop {
+            let heard = context.heard();
+            match self.consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => self.accept_early(&message)?,
+                Some(Err(error)) => self.failed(error)?,
+                // `poll` gives nothing after each call of the context, too.
+                None if context.heard() == heard => return Ok(()),
+                None => {}
+            }
         }
-        self.consumer.context().setup.lives.made_anew().map_or(error, |topic| Error::MadeAnew { topic })
     }
 
-    /// Offsets of the topic's former life may have been committed into its new one.
-    fn begin_anew(&self, topic: &str, served: &TopicPartitionList) {
-        let mut offsets = TopicPartitionList::new();
-        for element in served.elements_for_topic(topic) {
-            // Also an offset that was stored must not be committed at the end.
-            offsets.add_partition_offset(topic, element.partition(), Offset::Offset(0)).ok();
+    /// Asks what is committed of partitions that are new to us: a place of the topic's former life may stand there.
+    fn prove_places(&self) -> Result<(), Error> {
+        let context = self.consumer.context();
+        let unproven = context.unproven();
+        if unproven.count() == 0 {
+            return Ok(());
         }
-        if let Err(error) = self.consumer.store_offsets(&offsets) {
-            info!(error = %chain(&error), "offsets were not stored");
+        match self.consumer.committed_offsets(unproven, PATIENCE) {
+            Ok(committed) => context.prove(&committed),
+            Err(error) => self.failed(error),
         }
-        group::commit(&self.consumer, &offsets);
     }
 
     fn accept_early(&self, message: &BorrowedMessage<'_>) -> Result<(), Error> {
@@ -159,10 +170,10 @@ impl Consumer {
         }
     }
 
-    /// Reads every partition that has room; `true` if there may be more.
-    fn read_partitions(&self, errors: &mut Vec<KafkaError>) -> Result<bool, Error> {
+    /// Reads every partition that has room; what librdkafka has to complain of.
+    fn read_partitions(&self) -> Result<Vec<KafkaError>, Error> {
         let context = self.consumer.context();
-        let mut is_busy = false;
+        let mut errors = Vec::new();
         for (topic, partitions) in context.table().iter_mut() {
             for (number, served) in partitions.iter_mut() {
                 if served.queue.is_none() {
@@ -172,13 +183,12 @@ impl Consumer {
                         queue
                     });
                     // From the next turn on: what stands in the common queue is older.
-                    is_busy = true;
                     continue;
                 }
-                is_busy |= served.read(topic, errors)?;
+                served.read(topic, &mut errors)?;
             }
         }
-        Ok(is_busy)
+        Ok(errors)
     }
 
     /// Says how the partitions are, and stores what is done.
@@ -201,7 +211,7 @@ impl Consumer {
                     && served.stored != Some(position)
                 {
                     served.stored = Some(position);
-                    offsets.add_partition_offset(topic, *number, Offset::Offset(position)).map_err(Error::KafkaFatal)?;
+                    places::add(&mut offsets, topic, *number, position, served.life()).map_err(Error::KafkaFatal)?;
                 }
             }
         }

@@ -11,7 +11,6 @@ use crate::Error;
 use crate::config::{Config, cluster_problems, override_problems};
 use crate::consumer::Consumer;
 use crate::dead_letters::DeadLetters;
-use crate::lives::Lives;
 use crate::partition::Setup;
 use crate::ring::Ring;
 use crate::status::{Board, Status};
@@ -58,7 +57,6 @@ impl Forwarder {
             ring,
             dead_letters: DeadLetters::new(&config.kafka)?,
             board: board.clone(),
-            lives: Lives::default(),
         });
         let instance = config.forward.instance.clone().unwrap_or_else(host_name);
         let consumer = Consumer::new(&config, instance, setup, tokio::runtime::Handle::current())?;

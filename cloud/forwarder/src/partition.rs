@@ -22,10 +22,9 @@ use crate::config::{Cluster, Forward, Route};
 use crate::consumer::BATCH;
 use crate::dead_letters::{DeadLetters, Form};
 use crate::lane::{Lane, Memory, Outcome};
-use crate::lives::Lives;
 use crate::message::{self, Outgoing};
 use crate::prefix::Prefix;
-use crate::record::Record;
+use crate::record::{Batch, Record};
 use crate::repeats::Repeats;
 use crate::ring::Ring;
 use crate::status::{Board, Counters, LaneName, Trouble};
@@ -46,7 +45,6 @@ pub(crate) struct Setup {
     pub(crate) ring: Ring,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) board: Arc<Board>,
-    pub(crate) lives: Lives,
 }
 
 /// What a partition's task and the Kafka thread both see.
@@ -100,13 +98,13 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    /// Starts the task. It ends when `records` is closed or `stop` is cancelled, after a last wait for answers under way.
+    /// Starts the task. It ends when `batches` is closed or `stop` is cancelled, after a last wait for answers under way.
     pub(crate) fn start(
         setup: Arc<Setup>,
         topic: Arc<str>,
         number: i32,
         route: Arc<Route>,
-        records: mpsc::Receiver<Vec<Record>>,
+        batches: mpsc::Receiver<Batch>,
         shared: Arc<Shared>,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
@@ -144,12 +142,12 @@ impl Partition {
             told: None,
             untold: 0,
         };
-        partition.run(records, done, tasks, stop)
+        partition.run(batches, done, tasks, stop)
     }
 
     async fn run(
         mut self,
-        mut records: mpsc::Receiver<Vec<Record>>,
+        mut batches: mpsc::Receiver<Batch>,
         mut done: mpsc::Receiver<Vec<Outcome>>,
         mut tasks: JoinSet<()>,
         stop: CancellationToken,
@@ -169,7 +167,7 @@ impl Partition {
                 // A lane ends before it is asked to by a bug alone. This task then ends early, too, and the Kafka thread sees it.
                 Some(_) = tasks.join_next() => return,
                 Some(offset) = self.burials.next(), if !self.burials.is_empty() => self.buried(offset),
-                count = records.recv_many(&mut arrived, 8) => {
+                count = batches.recv_many(&mut arrived, 8) => {
                     if count == 0 {
                         break;
                     }
@@ -195,12 +193,11 @@ impl Partition {
         self.shared.ended.store(true, Ordering::Release);
     }
 
-    async fn dispatch(&mut self, batch: Vec<Record>) {
-        // The client knows it before it fetches the first record, and not before the partition is ours.
-        let (now, life) = (Timestamp::now(), self.setup.lives.of(&self.topic));
+    async fn dispatch(&mut self, Batch { life, records }: Batch) {
+        let now = Timestamp::now();
         let mut bundles: Vec<Vec<Outgoing>> = self.lanes.iter().map(|_| Vec::new()).collect();
-        let count = batch.len();
-        for record in batch {
+        let count = records.len();
+        for record in records {
             self.prefix.begin(record.offset);
             self.costs.insert(record.offset, record.cost());
             let record = Arc::new(record);

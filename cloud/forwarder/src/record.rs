@@ -11,6 +11,14 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 /// What a record costs in memory beside its own bytes, about.
 const OVERHEAD: usize = 400;
 
+/// Records of a partition that travel together.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// The life of the topic in which they stand, where Kafka tells that.
+    pub(crate) life: Option<Arc<str>>,
+    pub(crate) records: Vec<Record>,
+}
+
 /// One record.
 #[derive(Debug)]
 pub(crate) struct Record {

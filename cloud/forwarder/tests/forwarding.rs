@@ -654,7 +654,6 @@ async fn a_topic_that_was_made_anew_is_forwarded_from_its_beginning_whoever_wrot
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "known: librdkafka may hand out records of the new life before it tells of it (docs/decisions/0010)"]
 async fn a_topic_that_is_made_anew_under_a_running_forwarder_is_forwarded_from_its_beginning() {
     let Some((kafka, program)) = servers() else { return };
     let (nats, topic) = (Nats::start(&program), unique("anew-running"));
@@ -683,4 +682,27 @@ async fn a_topic_that_is_made_anew_under_a_running_forwarder_is_forwarded_from_i
     forward_to_the_end(&config, 1200).await;
     assert_eq!(values(&nats, "ofa.HMI-1.temp").await, numbered(0..900));
     assert_eq!(values(&nats, "ofa.PRESS-1.temp").await, numbered(1..901));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_of_a_topics_former_life_is_not_taken_for_one_of_its_present_life() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("former-place"));
+    let mut edge = Edge::new(&kafka, &topic);
+    let config = config(&kafka, &topic, route(), &[("C1", &nats)]);
+    make_topic(&kafka, &topic, 1).await;
+    (0..300).for_each(|_| _ = edge.write("PRESS-1", "temp"));
+    edge.flush();
+    forward_to_the_end(&config, 300).await;
+    let former = support::committed(&kafka, &config.forward.group, &topic);
+    support::delete_topic(&kafka, &topic).await;
+    make_topic(&kafka, &topic, 1).await;
+    let mut edge = edge.go_on(&kafka);
+    // As many as before: at the former place nothing stands, and none would be told of.
+    (0..300).for_each(|_| _ = edge.write("PRESS-1", "temp"));
+    edge.flush();
+    // A commit that was under way while the topic was made anew.
+    support::commit(&kafka, &config.forward.group, &former).await;
+    forward_to_the_end(&config, 300).await;
+    assert_eq!(values(&nats, "ofa.PRESS-1.temp").await, numbered(1..601));
 }

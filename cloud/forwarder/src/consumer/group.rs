@@ -1,6 +1,7 @@
 //! What librdkafka calls, on our thread, from within `poll`: partitions that come and go, statistics, errors.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,14 +9,17 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, TopicPartitionList};
 use service::error::chain;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::places;
 use super::served::{BATCH, Served};
+use crate::Error;
 use crate::budget::Bell;
+use crate::lives::Lives;
 use crate::partition::{Partition, Setup, Shared};
 use crate::status::Trouble;
 
@@ -31,11 +35,22 @@ pub(super) struct Context {
     runtime: tokio::runtime::Handle,
     table: Mutex<Table>,
     pub(super) bell: Arc<Bell>,
+    pub(super) lives: Lives,
+    calls: AtomicU64,
 }
 
 impl Context {
     pub(super) fn new(setup: Arc<Setup>, runtime: tokio::runtime::Handle, bell: Arc<Bell>) -> Self {
-        Self { setup, runtime, table: Mutex::default(), bell }
+        Self { setup, runtime, table: Mutex::default(), bell, lives: Lives::default(), calls: AtomicU64::new(0) }
+    }
+
+    /// Grows with every call of librdkafka.
+    pub(super) fn heard(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn hear(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
@@ -57,6 +72,56 @@ impl Context {
         self.table().entry(topic).or_default().insert(number, Served::new(records, shared, stop, task));
     }
 
+    /// Partitions of which nobody asked yet what is committed, and that can be asked of: their topic's life is known.
+    pub(super) fn unproven(&self) -> TopicPartitionList {
+        let mut unproven = TopicPartitionList::new();
+        for (topic, partitions) in self.table().iter_mut() {
+            let is_known = self.lives.of(topic).is_some();
+            for (number, served) in partitions.iter_mut().filter(|(_, served)| !served.is_proven()) {
+                if is_known {
+                    unproven.add_partition(topic, *number);
+                } else {
+                    served.prove_without_life();
+                }
+            }
+        }
+        unproven
+    }
+
+    /// Lets partitions begin whose committed place counts in the present life of their topic.
+    pub(super) fn prove(&self, committed: &TopicPartitionList) -> Result<(), Error> {
+        let mut table = self.table();
+        for place in committed.elements().iter().filter(|place| place.error().is_ok()) {
+            let Some(life) = self.lives.of(place.topic()) else { continue };
+            if !places::counts_in(place, &life) {
+                return Err(Error::MadeAnew { topic: place.topic().to_owned() });
+            }
+            if let Some(served) = table.get_mut(place.topic()).and_then(|of_topic| of_topic.get_mut(&place.partition())) {
+                served.prove(life);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what was read; `true` if that was anything.
+    pub(super) fn hand_over(&self) -> bool {
+        let mut is_any = false;
+        for served in self.table().values_mut().flat_map(HashMap::values_mut) {
+            is_any |= served.hand_over();
+        }
+        is_any
+    }
+
+    /// The first place of each partition of a topic.
+    pub(super) fn beginnings(&self, topic: &str) -> TopicPartitionList {
+        let (mut places, life) = (TopicPartitionList::new(), self.lives.of(topic));
+        for number in self.table().get(topic).into_iter().flat_map(HashMap::keys) {
+            // 0 is an offset.
+            places::add(&mut places, topic, *number, 0, life.as_deref()).ok();
+        }
+        places
+    }
+
     /// [`Self::finish`] for all that are left.
     pub(super) fn finish_all(&self) -> TopicPartitionList {
         let topics = std::mem::take(&mut *self.table());
@@ -76,7 +141,8 @@ impl Context {
             served.stop.cancel();
         }
         for (topic, number, served) in partitions {
-            let (mut task, left) = (served.task, deadline.saturating_duration_since(Instant::now()));
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (life, mut task) = (served.life().map(str::to_owned), served.task);
             let in_time = self.runtime.block_on(async { tokio::time::timeout(left, &mut task).await.is_ok() });
             if !in_time {
                 task.abort();
@@ -84,7 +150,7 @@ impl Context {
             }
             if let Some(position) = served.shared.position()
                 // Partition numbers and offsets come from Kafka itself.
-                && offsets.add_partition_offset(&topic, number, Offset::Offset(position)).is_err()
+                && places::add(&mut offsets, &topic, number, position, life.as_deref()).is_err()
             {
                 warn!(%topic, partition = number, position, "no offset of Kafka");
             }
@@ -105,6 +171,7 @@ pub(super) fn commit(consumer: &BaseConsumer<Context>, offsets: &TopicPartitionL
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
+        self.hear();
         for (topic, of_topic) in statistics.topics {
             for (number, partition) in of_topic.partitions {
                 // -1001 and the like: not known yet.
@@ -126,11 +193,12 @@ impl ClientContext for Context {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.hear();
         // The only word about records that Kafka dropped before we read them.
         if matches!((level, facility), (RDKafkaLogLevel::Warning, "OFFSET")) {
             return warn!(message, "Kafka no longer has the records from here on: they were not forwarded, and never will be");
         }
-        self.setup.lives.hear(message);
+        self.lives.hear(message);
         // It tells each failed connection again and again; what matters of it comes as an error, too.
         debug!(facility, message, "librdkafka");
     }
@@ -142,6 +210,7 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        self.hear();
         let Rebalance::Revoke(list) = rebalance else { return };
         let mut partitions = Vec::new();
         for element in list.elements() {
@@ -171,6 +240,7 @@ impl ConsumerContext for Context {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        self.hear();
         if let Err(error) = result {
             debug!(error = %chain(&error), "commit");
         }

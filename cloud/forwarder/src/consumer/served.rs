@@ -14,7 +14,7 @@ use super::group::Context;
 use crate::Error;
 use crate::budget::Held;
 use crate::partition::Shared;
-use crate::record::Record;
+use crate::record::{Batch, Record};
 
 /// Records of a partition that travel together, at most.
 pub(crate) const BATCH: usize = 256;
@@ -25,12 +25,16 @@ const BATCH_BYTES: usize = 1 << 20;
 pub(super) struct Served {
     /// Its queue in librdkafka; `None` in the turn in which it was assigned.
     pub(super) queue: Option<PartitionQueue<Context>>,
-    records: mpsc::Sender<Vec<Record>>,
+    batches: mpsc::Sender<Batch>,
     pub(super) shared: Arc<Shared>,
     pub(super) stop: CancellationToken,
     pub(super) task: JoinHandle<()>,
     batch: Vec<Record>,
     bytes: usize,
+    /// Its place is known to count, and nothing is handed over before.
+    is_proven: bool,
+    /// The life of the topic in which it counts, where Kafka tells that.
+    life: Option<Arc<str>>,
     /// Offset of the first record that was read.
     pub(super) first: Option<i64>,
     last: Option<i64>,
@@ -39,8 +43,39 @@ pub(super) struct Served {
 }
 
 impl Served {
-    pub(super) fn new(records: mpsc::Sender<Vec<Record>>, shared: Arc<Shared>, stop: CancellationToken, task: JoinHandle<()>) -> Self {
-        Self { queue: None, records, shared, stop, task, batch: Vec::new(), bytes: 0, first: None, last: None, stored: None }
+    pub(super) fn new(batches: mpsc::Sender<Batch>, shared: Arc<Shared>, stop: CancellationToken, task: JoinHandle<()>) -> Self {
+        Self {
+            queue: None,
+            batches,
+            shared,
+            stop,
+            task,
+            batch: Vec::new(),
+            bytes: 0,
+            is_proven: false,
+            life: None,
+            first: None,
+            last: None,
+            stored: None,
+        }
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// Its place counts in this life of the topic.
+    pub(super) fn prove(&mut self, life: Arc<str>) {
+        (self.is_proven, self.life) = (true, Some(life));
+    }
+
+    /// Where Kafka tells no ids, nothing can be proven: the first record comes after the id, if there is one.
+    pub(super) fn prove_without_life(&mut self) {
+        self.is_proven = !self.batch.is_empty();
+    }
+
+    pub(super) fn life(&self) -> Option<&str> {
+        self.life.as_deref()
     }
 
     /// Takes a record in; they come in the order of their offsets.
@@ -55,11 +90,9 @@ impl Served {
         Ok(())
     }
 
-    /// Hands over what was read the last time, and reads what is fetched, as far as there is room; `true` if there may be more to do now.
-    /// What is read waits for a turn, in which librdkafka may tell that it stands in another life of the topic.
-    pub(super) fn read(&mut self, topic: &Arc<str>, errors: &mut Vec<KafkaError>) -> Result<bool, Error> {
-        self.hand_over();
-        let Some(queue) = self.queue.take() else { return Ok(false) };
+    /// Reads what is fetched, a batch at most, as far as there is room.
+    pub(super) fn read(&mut self, topic: &Arc<str>, errors: &mut Vec<KafkaError>) -> Result<(), Error> {
+        let Some(queue) = self.queue.take() else { return Ok(()) };
         while self.shared.budget.has_room() && self.batch.len() < BATCH && self.bytes < BATCH_BYTES {
             match queue.poll(Duration::ZERO) {
                 Some(Ok(message)) => self.accept(&message, topic.clone())?,
@@ -68,15 +101,18 @@ impl Served {
             }
         }
         self.queue = Some(queue);
-        Ok(!self.batch.is_empty())
+        Ok(())
     }
 
-    /// Hands the batch to the partition's task.
-    fn hand_over(&mut self) {
-        if !self.batch.is_empty() {
-            self.shared.budget.take(Held { records: self.batch.len(), bytes: std::mem::take(&mut self.bytes) });
-            // The channel has a place for every record of the budget, and closes only when the task was asked to stop.
-            self.records.try_send(std::mem::take(&mut self.batch)).ok();
+    /// Hands the batch to the partition's task; `true` if there was one, and may be more.
+    pub(super) fn hand_over(&mut self) -> bool {
+        if !self.is_proven || self.batch.is_empty() {
+            return false;
         }
+        self.shared.budget.take(Held { records: self.batch.len(), bytes: std::mem::take(&mut self.bytes) });
+        let batch = Batch { life: self.life.clone(), records: std::mem::take(&mut self.batch) };
+        // The channel has a place for every record of the budget, and closes only when the task was asked to stop.
+        self.batches.try_send(batch).ok();
+        true
     }
 }

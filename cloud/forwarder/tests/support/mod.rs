@@ -13,6 +13,7 @@ use cloud_forwarder::config::{Cluster, Forward, Route, Stream};
 use futures::StreamExt;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -336,6 +337,24 @@ pub(crate) async fn drop_records(kafka: &str, topic: &str) {
     let mut all = TopicPartitionList::new();
     all.add_partition_offset(topic, 0, Offset::End).expect("an offset");
     admin.delete_records(&all, &AdminOptions::new()).await.expect("Kafka answers");
+}
+
+/// What a group committed of a topic's first partition.
+pub(crate) fn committed(kafka: &str, group: &str, topic: &str) -> TopicPartitionList {
+    let mut place = TopicPartitionList::new();
+    place.add_partition(topic, 0);
+    member_of(kafka, group).committed_offsets(place, LONG).expect("Kafka answers")
+}
+
+/// Commits places for a group, as soon as Kafka knows that its members are gone.
+pub(crate) async fn commit(kafka: &str, group: &str, places: &TopicPartitionList) {
+    let member = member_of(kafka, group);
+    let commit = async || member.commit(places, CommitMode::Sync).map_err(|error| error.to_string());
+    wait_until("the places are committed", commit, Result::is_ok).await.expect("waited for");
+}
+
+fn member_of(kafka: &str, group: &str) -> BaseConsumer {
+    ClientConfig::new().set("bootstrap.servers", kafka).set("group.id", group).create().expect("a consumer")
 }
 
 /// A forwarder's config for one topic into one cluster.
