@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cloud_forwarder::config::{Route, SubjectForm};
@@ -705,4 +708,46 @@ async fn a_place_of_a_topics_former_life_is_not_taken_for_one_of_its_present_lif
     support::commit(&kafka, &config.forward.group, &former).await;
     forward_to_the_end(&config, 300).await;
     assert_eq!(values(&nats, "ofa.PRESS-1.temp").await, numbered(1..601));
+}
+
+/// The number in `of-seq`.
+fn sequence(message: &async_nats::Message) -> i64 {
+    let header = message.headers.as_ref().and_then(|headers| headers.get("of-seq")).expect("an event of an edge").as_str();
+    header.rsplit(':').next().expect("a number").parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_forwarded_without_a_hole_is_committed_when_a_forwarder_is_stopped_under_load() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("stopped"));
+    let mut edge = Edge::new(&kafka, &topic);
+    let config = config(&kafka, &topic, route(), &[("C1", &nats)]);
+    make_topic(&kafka, &topic, 1).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let writer = std::thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            (0..20).for_each(|asset| _ = edge.write(&format!("PRESS-{asset}"), "temp"));
+            // The load's pace.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        edge
+    });
+    let mut places = Vec::new();
+    for _ in 0..4 {
+        let forwarder = Forwarder::start(config.clone()).expect("a good config");
+        let handle = forwarder.handle();
+        wait_until("it forwards", async || handle.status().forwarded, |forwarded| *forwarded > 500).await;
+        assert!(forwarder.stop(GRACE).await);
+        let committed = support::committed(&kafka, &config.forward.group, &topic).elements()[0].offset().to_raw();
+        // Assets do not wait for each other, so some are ahead; the place is where the first one misses an event.
+        let held: HashSet<i64> = nats.stream(STREAM).await.iter().map(sequence).collect();
+        places.push((committed, (1..).find(|sequence| !held.contains(sequence)).map(|missing| missing - 1)));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let edge = writer.join().expect("no panic");
+    assert!(places.iter().all(|(committed, forwarded)| committed == forwarded), "committed, and forwarded without a hole: {places:?}");
+    edge.flush();
+    forward_to_the_end(&config, edge.written().values().sum::<u64>().try_into().expect("small")).await;
+    assert_eq!(support::harm(&nats.stream(STREAM).await, edge.written()), Vec::<String>::new());
 }

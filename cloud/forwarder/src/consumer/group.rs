@@ -161,9 +161,10 @@ impl Context {
     }
 }
 
+/// The last word on partitions that go. It is stored, too: librdkafka commits once more when they are gone, what was stored last.
 pub(super) fn commit(consumer: &BaseConsumer<Context>, offsets: &TopicPartitionList) {
     if offsets.count() > 0
-        && let Err(error) = consumer.commit(offsets, CommitMode::Sync)
+        && let Err(error) = consumer.store_offsets(offsets).and_then(|()| consumer.commit(offsets, CommitMode::Sync))
     {
         info!(error = %chain(&error), "the last offsets were not committed; what they cover is looked up and skipped");
     }
