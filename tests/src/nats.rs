@@ -12,28 +12,47 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use tokio::runtime::Runtime;
 
+use crate::mounts::Mount;
 use crate::process::Process;
 use crate::wait::{self, Look};
 use crate::{ports, tools};
 
+/// What a server is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Its program; `None`: Debian's.
+    pub program: Option<PathBuf>,
+    /// Bytes of a disk of its own; `None`: it shares everybody's.
+    pub disk: Option<u64>,
+}
+
 /// A server; dropping it kills it and removes its data.
 #[derive(Debug)]
 pub struct Nats {
-    folder: tempfile::TempDir,
-    server: PathBuf,
-    port: u16,
+    // In the order in which they are to end.
     process: Option<Process>,
+    disk: Option<Mount>,
+    folder: tempfile::TempDir,
+    program: PathBuf,
+    port: u16,
 }
 
 impl Nats {
-    /// Starts one and waits until it greets.
+    /// Starts Debian's and waits until it greets.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(&Plan::default())
+    }
+
+    /// Starts one and waits until it greets.
+    pub fn start_with(plan: &Plan) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("openfactory-nats-").tempdir()?;
-        let mut nats = Self { folder, server: tools::nats_server()?, port: ports::free()?, process: None };
+        let store = folder.path().join("jetstream");
+        let disk = plan.disk.map(|bytes| Mount::tmpfs(&store, bytes)).transpose()?;
+        let program = plan.program.clone().map_or_else(tools::nats_server, Ok)?;
+        let mut nats = Self { process: None, disk, folder, program, port: ports::free()? };
         let settings = format!(
-            "listen: \"127.0.0.1:{}\"\njetstream {{ store_dir: {:?}, max_file_store: 8GB, max_memory_store: 256MB }}\n",
-            nats.port,
-            nats.folder.path().join("jetstream")
+            "listen: \"127.0.0.1:{}\"\njetstream {{ store_dir: {store:?}, max_file_store: 8GB, max_memory_store: 256MB }}\n",
+            nats.port
         );
         std::fs::write(nats.folder.path().join("nats.conf"), settings)?;
         nats.start_again()?;
@@ -43,6 +62,11 @@ impl Nats {
     /// For clients.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its own disk.
+    pub fn disk(&self) -> anyhow::Result<&Mount> {
+        self.disk.as_ref().context("this server was started without a disk of its own")
     }
 
     /// Ends it as an operator would (SIGTERM).
@@ -62,7 +86,7 @@ impl Nats {
     pub fn start_again(&mut self) -> anyhow::Result<()> {
         let arguments = ["-c".to_owned(), self.folder.path().join("nats.conf").to_string_lossy().into_owned()];
         let log = self.folder.path().join("nats.log");
-        let process = self.process.insert(Process::start("NATS", &self.server, &arguments, &[], &log)?);
+        let process = self.process.insert(Process::start("NATS", &self.program, &arguments, &[], &log)?);
         let port = self.port;
         wait::until("NATS greets", Duration::from_secs(30), || {
             process.expect_alive()?;

@@ -12,7 +12,7 @@ use crate::edge::{self, Edge};
 use crate::judge::sources::{Topic, follow_jetstream, follow_kafka};
 use crate::judge::{Journal, Judge, Side, Verdict};
 use crate::kafka::{self, Broker};
-use crate::nats::{Nats, Subscriber};
+use crate::nats::{self, Nats, Subscriber};
 use crate::wait;
 
 /// Partitions of the asset stream in tests: more than one, so that order is per asset and not by accident.
@@ -107,9 +107,14 @@ impl Plant {
         self.devices.iter().flat_map(Devices::assets).collect()
     }
 
-    /// Starts NATS, a forwarder and a plain subscriber to all assets; all devices must have been added.
+    /// Starts Debian's NATS, a forwarder and a plain subscriber to all assets; all devices must have been added.
     pub fn start_nats(&mut self) -> anyhow::Result<()> {
-        let nats = Nats::start()?;
+        self.start_nats_with(&nats::Plan::default())
+    }
+
+    /// The same with a NATS of the test's own.
+    pub fn start_nats_with(&mut self, plan: &nats::Plan) -> anyhow::Result<()> {
+        let nats = Nats::start_with(plan)?;
         // The edge is an asset too.
         let assets = [self.assets(), vec![self.edge_id.to_uppercase()]].concat();
         self.subscriber = Some(Subscriber::start(&nats.url(), &assets)?);

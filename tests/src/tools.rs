@@ -14,9 +14,19 @@ pub fn kafka_lib_3_7() -> anyhow::Result<PathBuf> {
     from_environment("OPENFACTORY_KAFKA_LIB_3_7")
 }
 
-/// The NATS server (`OPENFACTORY_NATS_SERVER`).
+/// Debian's NATS server (`OPENFACTORY_NATS_SERVER`).
 pub fn nats_server() -> anyhow::Result<PathBuf> {
     from_environment("OPENFACTORY_NATS_SERVER")
+}
+
+/// The newest NATS server (`OPENFACTORY_NATS_SERVER_NEW`); `None`, and a word that the test is skipped, where `./dev` found nothing to build it with.
+pub fn newest_nats_server() -> anyhow::Result<Option<PathBuf>> {
+    let variable = "OPENFACTORY_NATS_SERVER_NEW";
+    if std::env::var_os(variable).is_none() {
+        println!("skipped: {variable} is not set; ./dev sets it where there is a Go of 1.21 or newer");
+        return Ok(None);
+    }
+    from_environment(variable).map(Some)
 }
 
 /// A Python that has asyncua and pymodbus (`OPENFACTORY_PYTHON`).

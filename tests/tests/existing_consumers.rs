@@ -10,17 +10,28 @@ use system_tests::devices::{Devices, Make, Plan};
 use system_tests::judge::Record;
 use system_tests::judge::sources::Topic;
 use system_tests::kafka::Broker;
-use system_tests::nats::Received;
+use system_tests::nats::{self, Received};
 use system_tests::plant::Plant;
+use system_tests::tools;
 
 #[test]
 fn plain_kafka_and_nats_consumers_get_what_the_contract_says() -> anyhow::Result<()> {
-    let mut plant = Plant::new("consumers", Broker::shared()?, "")?;
+    get_what_the_contract_says("consumers", &nats::Plan::default())
+}
+
+#[test]
+fn so_do_those_of_the_newest_nats_server() -> anyhow::Result<()> {
+    let Some(program) = tools::newest_nats_server()? else { return Ok(()) };
+    get_what_the_contract_says("consumers-new", &nats::Plan { program: Some(program), ..Default::default() })
+}
+
+fn get_what_the_contract_says(name: &str, nats: &nats::Plan) -> anyhow::Result<()> {
+    let mut plant = Plant::new(name, Broker::shared()?, "")?;
     for plan in [Plan::new(Make::Asyncua, 1, 4), Plan::new(Make::PymodbusTcp, 1, 2)] {
         let devices = Devices::start(plan, plant.folder())?;
         plant.add(devices)?;
     }
-    plant.start_nats()?;
+    plant.start_nats_with(nats)?;
     plant.start()?;
     plant.run_for(Duration::from_secs(3))?;
     plant.expect_clean(Duration::from_secs(60))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use system_tests::devices::{Devices, Make, Plan};
 use system_tests::kafka::{Broker, Kafka, Release};
 use system_tests::plant::Plant;
-use system_tests::{kafka, wait};
+use system_tests::{kafka, nats, tools, wait};
 
 /// 10,000 OPC UA tags on 20 devices at what asyncua gives on two cores, beside Modbus over TCP and a serial line, for a minute.
 #[test]
@@ -46,6 +46,25 @@ fn everything_arrives_through_apache_kafka_3_7() -> anyhow::Result<()> {
     plant.start_edge()?;
     plant.nobody_listened_since(deaf_since);
     plant.run_for(Duration::from_secs(5))?;
+    plant.expect_clean(Duration::from_secs(120))?;
+    plant.stop()
+}
+
+/// What new installations run, shortly.
+#[test]
+fn everything_arrives_through_the_newest_nats_server() -> anyhow::Result<()> {
+    let Some(program) = tools::newest_nats_server()? else { return Ok(()) };
+    let mut plant = Plant::new("main-path-nats", Broker::shared()?, "")?;
+    let devices = Devices::start(Plan { rate: 5_000, ..Plan::new(Make::Fast, 4, 250) }, plant.folder())?;
+    plant.add(devices)?;
+    plant.start_nats_with(&nats::Plan { program: Some(program), ..Default::default() })?;
+    plant.start()?;
+    plant.run_for(Duration::from_secs(3))?;
+    // What a forwarder finds in the stream at its start is asked of the server.
+    let forwarder = plant.forwarder.as_mut().expect("it was started");
+    forwarder.kill()?;
+    forwarder.start()?;
+    plant.run_for(Duration::from_secs(3))?;
     plant.expect_clean(Duration::from_secs(120))?;
     plant.stop()
 }
