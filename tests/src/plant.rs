@@ -212,8 +212,15 @@ impl Plant {
         Ok(judge.verdict(&[(self.edge_id.clone(), Position { epoch, n })]))
     }
 
-    /// As [`Self::judge`], and an error unless the verdict is clean; prints its line.
+    /// As [`Self::judge`], and an error unless the verdict is clean and no event had to come late; prints its line.
     pub fn expect_clean(&mut self, max: Duration) -> anyhow::Result<Verdict> {
+        let verdict = self.expect_complete(max)?;
+        anyhow::ensure!(verdict.late == 0, "events stand behind later ones of their asset, though they say so: {verdict}");
+        Ok(verdict)
+    }
+
+    /// As [`Self::expect_clean`], where Kafka itself has lost something: what was sent again may stand behind later events, and says so.
+    pub fn expect_complete(&mut self, max: Duration) -> anyhow::Result<Verdict> {
         let verdict = self.judge(max)?;
         println!("{verdict}");
         verdict.expect_clean().with_context(|| {

@@ -168,17 +168,19 @@ fn a_repeat_that_says_so_is_no_harm() {
 }
 
 #[test]
-fn a_replay_is_told_whether_its_event_stood_before_or_was_missing() {
-    let mut run = Run::clean();
-    let replayed = |record: &Record| {
-        let mut record = Record { offset: 100, ..record.clone() };
-        record.headers.insert("of-replay".into(), "1795669022304".into());
-        record
-    };
-    let repeat = replayed(&run.records[4]);
-    let missing = replayed(&run.records.remove(5));
-    run.records.extend([repeat, missing]);
-    finds(run, [0; 5]);
+fn what_comes_late_and_says_so_stood_before_or_was_missing() {
+    for mark in ["of-replay", "of-resent"] {
+        let mut run = Run::clean();
+        let marked = |record: &Record| {
+            let mut record = Record { offset: 100, ..record.clone() };
+            record.headers.insert(mark.into(), "1795669022304".into());
+            record
+        };
+        let repeat = marked(&run.records[4]);
+        let missing = marked(&run.records.remove(5));
+        run.records.extend([repeat, missing]);
+        finds(run, [0; 5]);
+    }
     // The same without the mark.
     let mut run = Run::clean();
     let missing = run.records.remove(5);

@@ -18,7 +18,7 @@ fn plant(name: &str, kafka: Kafka) -> anyhow::Result<Plant> {
 fn is_told_and_made_good(mut plant: Plant) -> anyhow::Result<()> {
     plant.edge.wait_status("the edge notices", Duration::from_secs(120), |status| status["mirror"]["changes"] == 1)?;
     plant.run_for(Duration::from_secs(2))?;
-    let verdict = plant.expect_clean(Duration::from_secs(180))?;
+    let verdict = plant.expect_complete(Duration::from_secs(180))?;
     assert_eq!((verdict.told, verdict.told_values), (0, 0), "{verdict}");
     plant.stop()
 }

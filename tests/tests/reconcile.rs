@@ -68,7 +68,7 @@ fn what_the_centre_lost_is_brought_back_by_the_edge() -> anyhow::Result<()> {
     let again = ask(&plant, &["replay", "--from", "-10min", "--to", "-1s", "--asset", "edge-reconcile"])?;
     assert_eq!(again["complete"], true, "{again}");
 
-    let verdict = plant.expect_clean(Duration::from_secs(120))?;
+    let verdict = plant.expect_complete(Duration::from_secs(120))?;
     assert!(verdict.late > 0, "what was missing stands behind later events: {verdict}");
     plant.stop()
 }

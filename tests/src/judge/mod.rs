@@ -8,7 +8,7 @@
 //!   of Kafka that NATS does not serve. What a gap event tells is not missing, but told; a gap event that counts wrong is harm.
 //! - duplicated: a record with a number that stood before, unless it carries `of-resent` or `of-replay`; a value that stands twice. A device that
 //!   is connected again states its last value again: that repeat is allowed once, after an `avail` event.
-//! - reordered: a number or a value of an asset after a later one, unless its record carries `of-replay`: it was missing, and says that it is late.
+//! - reordered: a number or a value of an asset after a later one, unless its record carries `of-replay` or `of-resent`: it was missing, and says that it is late.
 //! - altered: a value that the device never said, or with another timestamp; a message that differs from its record; a record that cannot be read.
 
 mod arrivals;
@@ -136,12 +136,12 @@ impl Judge {
     fn take_record(&mut self, record: &Record, place: &str) -> anyhow::Result<()> {
         let digest = digest(&record.value, &record.key);
         let at = position(&record.headers, headers::SEQUENCE)?;
-        let is_replayed = record.headers.contains_key(headers::REPLAY);
+        let mut is_late = record.headers.contains_key(headers::REPLAY);
         match at {
             None => drop(self.foreign.insert(place.to_owned(), digest)),
             Some(at) => {
                 let edge = record.headers.get(headers::EDGE).with_context(|| format!("{} without {}", headers::SEQUENCE, headers::EDGE))?;
-                let resent = is_replayed || record.headers.contains_key(headers::RESENT);
+                let resent = is_late || record.headers.contains_key(headers::RESENT);
                 let in_asset =
                     position(&record.headers, headers::ASSET_SEQUENCE)?.with_context(|| format!("no {}", headers::ASSET_SEQUENCE))?;
                 if self.log.is_there(edge, at) {
@@ -152,7 +152,10 @@ impl Judge {
                 let counter = format!("{edge}/{}", record.key);
                 match self.by_asset.take(&counter, in_asset, 0) {
                     Arrival::InOrder => {}
-                    Arrival::Late { .. } if is_replayed => self.verdict.late += 1,
+                    Arrival::Late { .. } if resent => {
+                        is_late = true;
+                        self.verdict.late += 1;
+                    }
                     Arrival::Late { after } => {
                         self.verdict.harm(Harm::Reordered, Side::Kafka, || format!("{place}: {counter} {in_asset} after {after}"))
                     }
@@ -168,7 +171,7 @@ impl Judge {
             self.verdict.harm(Harm::Reordered, Side::Kafka, || format!("{place}: {} stands in partition {partition} too", record.key));
         }
         let event = Event::decode(&record.value)?;
-        if event.id == "avail" && !is_replayed {
+        if event.id == "avail" && !is_late {
             asset.connections += 1;
         }
         let connections = asset.connections;
@@ -177,7 +180,7 @@ impl Judge {
             self.told.push(ToldGap::read(&record.key, written, &event)?);
         }
         if let Some(tag) = self.tags.get_mut(&record.key).and_then(|items| items.get_mut(&event.id)) {
-            let order = if is_replayed { Order::Late } else { Order::Due(connections) };
+            let order = if is_late { Order::Late } else { Order::Due(connections) };
             tag.heard(&event, order, place, &mut self.verdict)?;
         }
         Ok(())
@@ -213,7 +216,7 @@ impl Judge {
                 }
                 if let Ok(Some(in_asset)) = position(&message.headers, headers::ASSET_SEQUENCE)
                     && let Arrival::Late { after } = arrivals.take(&format!("{edge}/{asset}"), in_asset, 0)
-                    && !message.headers.contains_key(headers::REPLAY)
+                    && ![headers::REPLAY, headers::RESENT].iter().any(|mark| message.headers.contains_key(*mark))
                 {
                     self.verdict.harm(Harm::Reordered, side, || format!("{} {in_asset} after {after}", message.subject));
                 }

@@ -72,7 +72,7 @@ pub struct Verdict {
     pub restated: u64,
     /// Repeats that carry `of-resent` or `of-replay`: readers drop them.
     pub resent: u64,
-    /// Events that stand behind later ones of their asset, and say by `of-replay` that they were missing.
+    /// Events that stand behind later ones of their asset, and say by `of-replay` or `of-resent` that they were missing.
     pub late: u64,
     /// The first harms, in words.
     pub harms: Vec<String>,
