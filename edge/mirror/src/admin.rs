@@ -3,8 +3,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication};
-use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::metadata::MetadataBroker;
+use tracing::debug;
 
 use crate::Config;
 use crate::class::{self, Failure};
@@ -48,25 +50,61 @@ impl Default for Limits {
     }
 }
 
-/// Asks for the settings. Those that we may not see keep their defaults.
-pub(crate) fn limits(config: &Config, topic: &str) -> Limits {
-    let answer = ask(config, PATIENCE, async |admin| {
-        let broker = admin.inner().fetch_metadata(Some(topic), topic_client::PATIENCE)?.orig_broker_id();
+/// Asks for the settings. Those that we may not see, and those that these brokers do not tell, keep their defaults. No answer is an error: with a
+/// retention that is longer than the topic's, events would be deleted as soon as they arrive.
+pub(crate) fn limits(config: &Config, topic: &str) -> Result<Limits, Failure> {
+    let answers = ask(config, PATIENCE, async |admin| {
+        // Any broker but the one that answers: a connection that knows its address alone has no id.
+        let broker = admin.inner().fetch_metadata(Some(topic), topic_client::PATIENCE)?.brokers().first().map_or(0, MetadataBroker::id);
         let resources = [ResourceSpecifier::Topic(topic), ResourceSpecifier::Broker(broker)];
-        admin.describe_configs(&resources, &options(PATIENCE)).await
-    });
+        match admin.describe_configs(&resources, &options(PATIENCE)).await {
+            Err(KafkaError::AdminOp(code)) => Ok(vec![Err(code)]),
+            answers => answers,
+        }
+    })?;
     let mut limits = Limits::default();
-    for settings in answer.into_iter().flatten().flatten() {
-        let setting = |name: &str| settings.get(name).and_then(|entry| entry.value.as_deref());
-        match settings.specifier {
-            OwnedResourceSpecifier::Topic(_) => limits.of_topic(setting),
-            _ => limits.of_broker(setting),
+    for answer in answers {
+        match answer {
+            Ok(settings) => limits.heed(&settings),
+            Err(code) if is_passing(code) => {
+                return Err(Failure::new(class::of(code), format!("Kafka does not tell the settings of the topic {topic}: {code}")));
+            }
+            Err(code) => debug!(topic, "Kafka does not tell its settings, its defaults are assumed: {code}"),
         }
     }
-    limits
+    Ok(limits)
+}
+
+/// True for what is no refusal: asked again, it may be answered.
+fn is_passing(code: Code) -> bool {
+    use Code::{
+        AllBrokersDown, BrokerNotAvailable, BrokerTransportFailure, CoordinatorLoadInProgress, LeaderNotAvailable, NetworkException,
+        OperationTimedOut, RequestTimedOut, Resolve, UnknownTopicOrPartition,
+    };
+    matches!(
+        code,
+        AllBrokersDown
+            | BrokerNotAvailable
+            | BrokerTransportFailure
+            | CoordinatorLoadInProgress
+            | LeaderNotAvailable
+            | NetworkException
+            | OperationTimedOut
+            | RequestTimedOut
+            | Resolve
+            | UnknownTopicOrPartition
+    )
 }
 
 impl Limits {
+    fn heed(&mut self, settings: &ConfigResource) {
+        let setting = |name: &str| settings.get(name).and_then(|entry| entry.value.as_deref());
+        match settings.specifier {
+            OwnedResourceSpecifier::Topic(_) => self.of_topic(setting),
+            _ => self.of_broker(setting),
+        }
+    }
+
     fn of_topic<'s>(&mut self, setting: impl Fn(&str) -> Option<&'s str>) {
         if let Some(bytes) = setting("max.message.bytes").and_then(|value| value.parse().ok()) {
             self.max_message = bytes;

@@ -193,7 +193,7 @@ impl Worker {
         self.shared.turn();
         let ends = client.ends(&topic, &partitions)?;
         self.shared.turn();
-        let limits = admin::limits(&self.config, &topic);
+        let limits = admin::limits(&self.config, &topic)?;
         self.shared.turn();
         self.shared.update(|status| status.cluster = (!cluster.is_empty()).then(|| cluster.clone()));
         Ok(Some(TopicFacts { cluster, partitions, ends, limits }))

@@ -51,7 +51,7 @@ impl<'a> Run<'a> {
             let text = format!("the unfinished run went into the cluster {}, and this is {cluster}: begin anew", progress.note.cluster);
             return Err(ReplayError::Kafka(text));
         }
-        let limits = admin::limits(config, topic);
+        let limits = admin::limits(config, topic)?;
         let mut times = Times::default();
         times.heed(limits.retention);
         let now = Instant::now();
