@@ -10,7 +10,7 @@ use crate::checkpoint::{Cursors, decode_cursors, encode_cursors};
 use crate::format::MAX_SAID;
 use crate::ledger::Ledger;
 use crate::locked::Locked;
-use crate::slots::Slots;
+use crate::slots::{self, Slots};
 use crate::storage::Storage;
 use crate::wire::{self, Input};
 use crate::{Cursor, Error};
@@ -60,14 +60,16 @@ impl Kept<Ledger> {
         let result = change(&mut ledger);
         let mut body = Vec::new();
         ledger.encode(&mut body);
-        if let Err(error) = self.write(&mut writer, &body) {
-            // On a full disk the short form still finds room in what was reserved: better to say less than to say nothing.
-            ledger = ledger.summed_up();
-            body.clear();
-            ledger.encode(&mut body);
-            if self.write(&mut writer, &body).is_err() {
-                return Err(error);
+        match self.write(&mut writer, &body) {
+            // On a full disk the short form still finds room in what was reserved: better to say less than to say nothing. What had room, and
+            // failed all the same, is not shortened: whoever tries again may succeed.
+            Err(error) if error.is_full() && !slots::has_room(&body) => {
+                ledger = ledger.summed_up();
+                body.clear();
+                ledger.encode(&mut body);
+                self.write(&mut writer, &body).map_err(|_| error)?;
             }
+            written => written?,
         }
         *self.value.lock() = ledger;
         Ok(result)

@@ -174,6 +174,11 @@ impl Slots {
     }
 }
 
+/// Whether a value finds its place on a disk that is full.
+pub(crate) fn has_room(body: &[u8]) -> bool {
+    HEADER + body.len() <= RESERVED as usize
+}
+
 /// The value as it is now, while another process may be writing it; `None` if neither file holds one.
 pub(crate) fn find(dir: &Path, name: &str) -> Result<Option<Found>, Error> {
     // One file is whole while the other is written. But between two looks the writer may go on to the one that was whole.

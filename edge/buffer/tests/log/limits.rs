@@ -246,6 +246,21 @@ fn what_was_refused_is_noted_on_a_full_disk_and_told_once() {
 }
 
 #[test]
+fn what_was_refused_keeps_its_names_when_the_disk_fails_while_it_is_noted() {
+    let sim = Sim::new(1);
+    let log = open_on(config(), sim.storage()).expect("a log").log;
+    let refused: Vec<(Arc<str>, u64)> = vec![("asset-1".into(), 5), ("asset-2".into(), 15)];
+    // In place, and in a new file; the next write would succeed.
+    sim.fail_writes(2);
+    log.note_refused(refused.clone(), 100, 200, "failed".into()).expect_err("the disk fails");
+    assert_eq!(log.losses(), [], "what was not noted is not listed");
+    log.note_refused(refused, 100, 200, "failed".into()).expect("noted");
+    let [loss] = &log.losses()[..] else { panic!("expected one loss, seen {:?}", log.losses()) };
+    let named: Vec<_> = loss.keys.iter().map(|key| (key.key.as_deref(), key.count)).collect();
+    assert_eq!(named, [(Some("asset-1"), Some(5)), (Some("asset-2"), Some(15))]);
+}
+
+#[test]
 fn of_a_segment_that_was_acknowledged_in_part_only_the_rest_is_lost() {
     let sim = Sim::new(1);
     let log = open_on(config(), sim.storage()).expect("a log").log;
