@@ -170,9 +170,11 @@ impl Edge {
         .map(drop)
     }
 
-    /// Waits until everything that is durable stands in Kafka; returns the log's epoch and its last sequence.
+    /// Waits until every loss is told and everything that is durable stands in Kafka; returns the log's epoch and its last sequence.
     pub fn wait_mirrored(&mut self, max: Duration) -> anyhow::Result<(u64, u64)> {
-        let status = self.wait_status("the edge has no backlog", max, |status| status["mirror"]["backlog"] == 0)?;
+        let status = self.wait_status("the edge has no backlog and nothing to tell", max, |status| {
+            status["mirror"]["backlog"] == 0 && status["log"]["losses"] == 0
+        })?;
         let number = |name: &str| status["log"][name].as_u64().with_context(|| format!("the status has no log.{name}: {status}"));
         Ok((number("epoch")?, number("durable")?))
     }

@@ -195,8 +195,15 @@ impl Plant {
         }
         let mut topic = self.open_topic()?;
         follow_kafka(&mut judge, &mut topic, max)?;
-        let (epoch, n) = self.edge.wait_mirrored(max)?;
-        topic.read_to_end(max, |record| judge.kafka(record))?;
+        let mut durable = self.edge.wait_mirrored(max)?;
+        // Partitions end at different moments: what comes meanwhile must not look like a hole.
+        let (epoch, n) = loop {
+            topic.read_to_end(max, |record| judge.kafka(record))?;
+            let before = std::mem::replace(&mut durable, self.edge.wait_mirrored(max)?);
+            if before == durable {
+                break durable;
+            }
+        };
         if let Some(nats) = &self.nats {
             follow_jetstream(&mut judge, &nats.url(), max)?;
         }
