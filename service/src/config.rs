@@ -26,6 +26,19 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// A problem of a file that could be read, at its key, or at the nearest table around it where the key is not there.
+    pub fn of(file: &Path, key: impl Into<String>, message: impl Into<String>) -> Self {
+        let (key, message) = (key.into(), message.into());
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let (tree, _) = DeTable::parse_recoverable(&text);
+        match span_of(tree.get_ref(), &key) {
+            Some(span) => problem(file, &text, Some(span), key, &message),
+            None => Self { file: file.to_owned(), line: 0, column: 0, key, message },
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
@@ -87,6 +100,16 @@ fn problem(file: &Path, text: &str, span: Option<Range<usize>>, key: String, mes
         column: before[line_start..].chars().count() + 1,
         key,
         message: message.trim_end().replace('\n', " "),
+    }
+}
+
+/// Where the value of a key stands, or the header of the innermost table on the way to it.
+fn span_of(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
+    let (first, rest) = key.split_once('.').unwrap_or((key, ""));
+    let (name, value) = table.iter().find(|(name, _)| *name.get_ref() == first)?;
+    match value.get_ref() {
+        DeValue::Table(inner) => span_of(inner, rest).or(Some(name.span())),
+        _ => Some(value.span()),
     }
 }
 

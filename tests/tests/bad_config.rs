@@ -46,9 +46,9 @@ fn a_good_config_passes() -> anyhow::Result<()> {
 }
 
 #[test]
-fn every_problem_of_all_device_files_is_told_with_its_place() -> anyhow::Result<()> {
+fn every_problem_of_edge_toml_and_all_device_files_is_told_with_its_place() -> anyhow::Result<()> {
     let folder = Folder::new()?;
-    folder.file("edge.toml", EDGE)?;
+    folder.file("edge.toml", &format!("{EDGE}[log]\nlinger = \"2 min\"\nmax_size = \"9 MiB\"\n"))?;
     let bad = "\
 devices:
   furnace-1:
@@ -71,6 +71,7 @@ devices:
     folder.file("devices/bad.yaml", bad)?;
     let (code, said) = folder.check("openfactory-edge", "edge.toml")?;
     assert_eq!(code, Some(78), "{said}");
+    says(&said, &["edge.toml:7:10: log.linger: ", "edge.toml:8:12: log.max_size: "]);
     says(&said, &["bad.yaml:8:", "node_id", "browse_path"]);
     says(&said, &["bad.yaml:9:", "deadbnd", "deadband"]);
     says(&said, &["bad.yaml:10:", "OPENFACTORY_NO_SUCH_VARIABLE"]);
@@ -91,6 +92,20 @@ fn problems_of_edge_toml_and_cloud_toml_are_told_with_their_place() -> anyhow::R
     let (code, said) = folder.check("openfactory-cloud", "cloud.toml")?;
     assert_eq!(code, Some(78), "{said}");
     says(&said, &["cloud.toml", "kafka", "nats"]);
+    Ok(())
+}
+
+#[test]
+fn commands_that_ask_the_daemon_exit_with_78_if_the_config_does_not_say_where_it_is() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    folder.file("edge.toml", &EDGE.replace("[edge]", "[edge]\nsockets = 1"))?;
+    let config = folder.0.path().join("edge.toml");
+    for command in ["status", "tail"] {
+        let arguments = [command, "--config", &config.to_string_lossy()];
+        let (code, _, said) = process::run(&tools::built("openfactory-edge")?, &arguments, Duration::from_secs(20))?;
+        assert_eq!(code, Some(78), "{said}");
+        says(&said, &["edge.toml:2", "sockets"]);
+    }
     Ok(())
 }
 

@@ -48,13 +48,7 @@ impl Config {
     /// Reads the `[kafka]` section, for what needs nothing else.
     pub(crate) fn load_kafka(file: &Path) -> Result<service::kafka::Config, Vec<Problem>> {
         let config: Self = service::config::load(file)?;
-        let missing = || Problem {
-            file: file.to_owned(),
-            line: 0,
-            column: 0,
-            key: "kafka".into(),
-            message: "missing: add [kafka] with brokers".into(),
-        };
+        let missing = || Problem::of(file, "kafka", "missing: add [kafka] with brokers");
         let mut kafka = config.kafka.ok_or_else(|| vec![missing()])?;
         kafka.resolve_paths(file.parent().unwrap_or(Path::new(".")));
         Ok(kafka)
@@ -79,8 +73,7 @@ impl Config {
         if problems.is_empty() {
             return Ok(config);
         }
-        let problem = |(key, message)| Problem { file: file.to_owned(), line: 0, column: 0, key, message };
-        Err(problems.into_iter().map(problem).collect())
+        Err(problems.into_iter().map(|(key, message)| Problem::of(file, key, message)).collect())
     }
 
     /// What a valid config means, for the person who wrote it.
@@ -151,7 +144,7 @@ mod tests {
             told("[forward]\nin_flight = 0\n"),
             [
                 "cloud.toml: nats: no NATS cluster is named: add [nats.NAME] with urls, or set NATS_CLUSTER_NAME",
-                "cloud.toml: forward.in_flight: 0 is not between 1 and 60000",
+                "cloud.toml:2:13: forward.in_flight: 0 is not between 1 and 60000",
                 "cloud.toml: kafka: missing: the forwarder needs [kafka] with brokers",
             ]
         );
@@ -162,7 +155,7 @@ mod tests {
                 "{nats}[kafka]\nbrokers = [\"b:9092\"]\nsasl = {{mechanism = \"PLAIN\", username = \"a\", password_file = \"password\"}}\n"
             )),
             [format!(
-                "cloud.toml: kafka: kafka.sasl.password_file: {} cannot be read: No such file or directory (os error 2)",
+                "cloud.toml:3:2: kafka: kafka.sasl.password_file: {} cannot be read: No such file or directory (os error 2)",
                 password.display()
             )]
         );

@@ -12,7 +12,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// Size of a segment file, in bytes: the unit of deletion.
     pub segment_bytes: u64,
-    /// Everything the log may take on disk, in bytes: segments as reserved, cursors, ledger, quarantine.
+    /// Everything the log may take on disk, in bytes: segments as reserved, cursors, ledger, quarantine. A quarantine that takes nearly all of
+    /// it does not stop the log: that has room for four segments in any case.
     pub max_bytes: u64,
     /// How long a segment is kept after all of it was acknowledged; `None` = age does not matter.
     pub retain_age: Option<Duration>,
@@ -66,35 +67,37 @@ impl Config {
     /// The largest block, in entries: recovery's bounds rest on it.
     pub const MAX_BLOCK_EVENTS: usize = 1 << 16;
 
-    /// Finds settings that contradict each other.
+    /// Finds settings that contradict each other: the first of [`Self::problems`].
     pub fn check(&self) -> Result<(), Error> {
-        let bad = |key, problem: String| Err(Error::Config { key, problem });
-        if self.segment_bytes < Self::MIN_SEGMENT_BYTES || self.segment_bytes > 1 << 32 {
-            return bad(
-                "segment_bytes",
-                format!("is {}; must lie between {} and {}", self.segment_bytes, Self::MIN_SEGMENT_BYTES, 1_u64 << 32),
-            );
-        }
-        if self.max_bytes < 4 * self.segment_bytes {
-            return bad("max_bytes", format!("is {}; must be at least four segments ({} bytes)", self.max_bytes, 4 * self.segment_bytes));
-        }
-        if self.block_events == 0 || self.block_events > Self::MAX_BLOCK_EVENTS {
-            return bad("block_events", format!("is {}; must lie between 1 and {}", self.block_events, Self::MAX_BLOCK_EVENTS));
-        }
-        if self.block_bytes == 0 || self.block_bytes > self.max_entry_bytes() {
-            let most = self.max_entry_bytes();
-            return bad(
-                "block_bytes",
-                format!("is {}; must lie between 1 and {most} (a quarter of segment_bytes, 16 MiB at most)", self.block_bytes),
-            );
-        }
-        if self.queue_bytes == 0 {
-            return bad("queue_bytes", "is 0; nothing could ever be appended".into());
-        }
-        if self.linger > Duration::from_secs(60) {
-            return bad("linger", format!("is {:?}; must be at most a minute", self.linger));
-        }
-        Ok(())
+        self.problems().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All settings that contradict each other or cannot work.
+    pub fn problems(&self) -> Vec<Error> {
+        let mut problems = Vec::new();
+        let mut expect = |holds: bool, key, problem: String| {
+            if !holds {
+                problems.push(Error::Config { key, problem });
+            }
+        };
+        let Self { segment_bytes, max_bytes, block_events, block_bytes, linger, .. } = self;
+        let (least, most) = (Self::MIN_SEGMENT_BYTES, 1 << 32);
+        let is_possible = (least..=most).contains(segment_bytes);
+        expect(is_possible, "segment_bytes", format!("is {segment_bytes}; must lie between {least} and {most}"));
+        let four = segment_bytes.saturating_mul(4);
+        expect(*max_bytes >= four, "max_bytes", format!("is {max_bytes}; must be at least four segments ({four} bytes)"));
+        let most = Self::MAX_BLOCK_EVENTS;
+        expect((1..=most).contains(block_events), "block_events", format!("is {block_events}; must lie between 1 and {most}"));
+        let most = self.max_entry_bytes();
+        let fits = (1..=most).contains(block_bytes);
+        expect(
+            fits || !is_possible,
+            "block_bytes",
+            format!("is {block_bytes}; must lie between 1 and {most} (a quarter of segment_bytes, 16 MiB at most)"),
+        );
+        expect(self.queue_bytes > 0, "queue_bytes", "is 0; nothing could ever be appended".into());
+        expect(*linger <= Duration::from_secs(60), "linger", format!("is {linger:?}; must be at most a minute"));
+        problems
     }
 
     /// The largest entry (key and value) that is taken, in bytes.

@@ -20,11 +20,12 @@ pub(crate) struct Checked {
 
 /// Reads edge.toml and all device files, or says everything that is wrong, each with file, line and key.
 pub(crate) fn load(file: &Path) -> Result<Checked, Vec<String>> {
-    let config = Config::load(file).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let problems = Problems::new();
-    let devices = devices::load(&config, Environment::process(), &problems);
-    let warnings = problems.warnings().iter().map(ToString::to_string).collect();
-    let problems: Vec<_> = problems.into_vec().iter().map(ToString::to_string).collect();
+    let config = Config::read(file).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let of_devices = Problems::new();
+    let devices = devices::load(&config, Environment::process(), &of_devices);
+    let warnings = of_devices.warnings().iter().map(ToString::to_string).collect();
+    let of_config = config.problems(file).into_iter().map(|problem| problem.to_string());
+    let problems: Vec<_> = of_config.chain(of_devices.into_vec().iter().map(ToString::to_string)).collect();
     if problems.is_empty() { Ok(Checked { config, devices, warnings }) } else { Err(problems) }
 }
 
@@ -79,9 +80,14 @@ pub(crate) fn refuse(problems: &[String]) -> ExitCode {
 }
 
 /// Where the running daemon answers, by its config: whoever may use the socket need not be able to read the files that the config names.
-pub(crate) fn socket_of(file: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn socket_of(file: &Path) -> Result<PathBuf, BadConfig> {
     Config::read(file).map(|config| config.edge.socket).map_err(|problems| {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("{}\nthe daemon's socket is not known without its config; name it by --config", problems.join("\n"))
+        BadConfig(problems.join("\n"))
     })
 }
+
+/// Why the running daemon cannot be found.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}\nthe daemon's socket is not known without its config; name it by --config")]
+pub(crate) struct BadConfig(String);

@@ -191,7 +191,7 @@ impl Config {
     /// Reads the file and looks whether it can work.
     pub(crate) fn load(file: &Path) -> Result<Self, Vec<Problem>> {
         let config = Self::read(file)?;
-        let problems = config.contradictions(file);
+        let problems = config.problems(file);
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 
@@ -254,10 +254,11 @@ impl Config {
         Some(mirror)
     }
 
-    fn contradictions(&self, file: &Path) -> Vec<Problem> {
+    /// What cannot work of a file that could be read.
+    pub(crate) fn problems(&self, file: &Path) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut problem = |key: &str, message: String| {
-            problems.push(Problem { file: file.to_owned(), line: 0, column: 0, key: key.into(), message });
+            problems.push(Problem::of(file, key, message));
         };
         let id = &self.edge.id;
         if id.is_empty() || id.len() > 128 || !id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
@@ -282,11 +283,14 @@ impl Config {
         if is_crowded {
             problem("log.max_size", "too small: at least four segments (log.segment_size) must fit".into());
         }
-        if let Err(edge_buffer::Error::Config { key, problem: what }) = self.buffer().check()
-            && !is_tiny
-            && !is_crowded
-        {
-            problem(&format!("log.{}", if key == "segment_bytes" { "segment_size" } else { key }), what);
+        for error in self.buffer().problems() {
+            let edge_buffer::Error::Config { key, problem: what } = error else { continue };
+            match key {
+                "segment_bytes" if !is_tiny => problem("log.segment_size", what),
+                // Said above, in the words of this file.
+                "segment_bytes" | "max_bytes" => {}
+                _ => problem(&format!("log.{key}"), what),
+            }
         }
         if self.edge.memory < 1 << 20 {
             problem("edge.memory", "too small: at least 1 MiB".into());
@@ -301,18 +305,17 @@ impl Config {
         {
             problem("kafka", service::error::chain(&error));
         }
-        match self.mirror().map(|mirror| mirror.check()) {
-            Some(Err(edge_mirror::Error::Config { key, problem: what })) => {
-                let key = match key {
-                    "assets_topic" => "topic",
-                    "window_bytes" => "window_size",
-                    _ => key,
-                };
-                problem(&format!("mirror.{key}"), what.into());
+        for error in self.mirror().iter().flat_map(edge_mirror::Config::problems) {
+            match error {
+                // Said above.
+                edge_mirror::Error::Config { key: "edge_id", .. } => {}
+                edge_mirror::Error::Config { key: "assets_topic", problem: what } => problem("mirror.topic", what.into()),
+                edge_mirror::Error::Config { key: "window_bytes", problem: what } => problem("mirror.window_size", what.into()),
+                edge_mirror::Error::Config { key, problem: what } => problem(&format!("mirror.{key}"), what.into()),
+                error => problem("kafka", service::error::chain(&error)),
             }
-            Some(Err(error)) => problem("kafka", service::error::chain(&error)),
-            Some(Ok(())) | None => {}
         }
+        problems.sort_by_key(|problem| (problem.line, problem.column));
         problems
     }
 }
@@ -361,16 +364,16 @@ mod tests {
     #[test]
     fn files_of_the_kafka_section_are_looked_for_beside_the_config() {
         let told = problems("[edge]\nid = \"a\"\n[kafka]\nbrokers = [\"b:9092\"]\ntls = {ca = \"ca.pem\"}\n");
-        assert_eq!(told, ["edge.toml: kafka: kafka.tls.ca: ca.pem cannot be read: No such file or directory (os error 2)"]);
+        assert_eq!(told, ["edge.toml:3:2: kafka: kafka.tls.ca: ca.pem cannot be read: No such file or directory (os error 2)"]);
     }
 
     #[test]
     fn what_the_mirror_cannot_work_with_is_told_before_anything_starts() {
         let told = |text: &str| problems(&format!("[edge]\nid = \"a\"\n[kafka]\nbrokers = [\"b:9092\"]\n{text}"));
         let idempotent = "an idempotent producer knows no more";
-        assert_eq!(told("[mirror]\nmax_in_flight = 6\n"), [format!("edge.toml: mirror.max_in_flight: must be 1 to 5: {idempotent}")]);
-        assert_eq!(told("[mirror]\nwindow_size = \"2 GiB\"\n"), ["edge.toml: mirror.window_size: must be 1 KiB to 1 GiB"]);
-        let refused = "edge.toml: kafka: the brokers' settings cannot be used: kafka.overrides: max.in.flight cannot be overridden: \
+        assert_eq!(told("[mirror]\nmax_in_flight = 6\n"), [format!("edge.toml:6:17: mirror.max_in_flight: must be 1 to 5: {idempotent}")]);
+        assert_eq!(told("[mirror]\nwindow_size = \"2 GiB\"\n"), ["edge.toml:6:15: mirror.window_size: must be 1 KiB to 1 GiB"]);
+        let refused = "edge.toml:3:2: kafka: the brokers' settings cannot be used: kafka.overrides: max.in.flight cannot be overridden: \
                        set mirror.max_in_flight, which knows its limits";
         assert_eq!(told("[kafka.overrides]\n\"max.in.flight\" = \"5\"\n"), [refused]);
     }
@@ -379,9 +382,9 @@ mod tests {
     fn what_the_log_cannot_work_with_is_told_with_its_key_here() {
         let told = |log: &str| problems(&format!("[edge]\nid = \"a\"\n[log]\n{log}\n"));
         let [linger] = &told("linger = \"2 h\"")[..] else { panic!("expected one problem") };
-        assert!(linger.starts_with("edge.toml: log.linger: "), "{linger}");
+        assert!(linger.starts_with("edge.toml:4:10: log.linger: "), "{linger}");
         let [size] = &told("segment_size = \"5 GiB\"\nmax_size = \"40 GiB\"")[..] else { panic!("expected one problem") };
-        assert!(size.starts_with("edge.toml: log.segment_size: "), "{size}");
+        assert!(size.starts_with("edge.toml:4:16: log.segment_size: "), "{size}");
     }
 
     #[test]
@@ -390,10 +393,10 @@ mod tests {
         assert_eq!(
             told,
             [
-                "edge.toml: edge.id: \"a b\": expected 1 to 128 letters, digits, '-', '_' or '.'",
-                "edge.toml: log.max_size: too small: at least four segments (log.segment_size) must fit",
-                "edge.toml: edge.memory: too small: at least 1 MiB",
-                "edge.toml: kafka: kafka.brokers is empty: name at least one broker as \"host:port\"",
+                "edge.toml:2:6: edge.id: \"a b\": expected 1 to 128 letters, digits, '-', '_' or '.'",
+                "edge.toml:3:10: edge.memory: too small: at least 1 MiB",
+                "edge.toml:5:12: log.max_size: too small: at least four segments (log.segment_size) must fit",
+                "edge.toml:6:2: kafka: kafka.brokers is empty: name at least one broker as \"host:port\"",
             ]
         );
     }

@@ -12,6 +12,7 @@
 mod app;
 mod check;
 mod cli;
+mod clock;
 mod config;
 mod devices;
 mod http;
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("openfactory-edge: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<check::BadConfig>() { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }

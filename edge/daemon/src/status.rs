@@ -1,14 +1,16 @@
 //! What the running edge tells about itself: one picture for `status`, its JSON and systemd's status line.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use asset_stream::Timestamp;
 use edge_buffer::{Health, Log};
-use edge_mirror::{Clock, Facts, Monitor};
+use edge_mirror::{Facts, Monitor};
 use gateway::{Connection, DeviceStatus};
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::ingest::Counters;
 
 /// The whole picture. Times are ISO 8601, UTC.
@@ -184,7 +186,7 @@ impl Sources {
         mirror.announce(Facts {
             devices: self.devices.len() as u32,
             connected: connected as u32,
-            clock: Clock::Unknown,
+            clock: clock::look(Path::new(clock::TIMESYNC)),
             host: std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
             version: env!("CARGO_PKG_VERSION").into(),
         });

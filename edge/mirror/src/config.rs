@@ -153,37 +153,34 @@ impl Config {
     /// Finds what cannot work before anything is started.
     ///
     /// # Errors
-    /// The first thing that was found.
+    /// The first of [`Self::problems`].
     pub fn check(&self) -> Result<(), Error> {
-        let wrong = |key, problem| Err(Error::Config { key, problem });
-        if self.edge_id.is_empty() {
-            return wrong("edge_id", "is empty");
-        }
+        self.problems().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Everything that cannot work.
+    pub fn problems(&self) -> Vec<Error> {
+        let mut problems = Vec::new();
+        let mut expect = |holds: bool, key, problem| {
+            if !holds {
+                problems.push(Error::Config { key, problem });
+            }
+        };
+        expect(!self.edge_id.is_empty(), "edge_id", "is empty");
         for (key, topic) in [("assets_topic", &self.assets_topic), ("edges_topic", &self.edges_topic)] {
             let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-            if topic.is_empty() || topic.len() > 249 || !topic.bytes().all(legal) {
-                return wrong(key, "is no name that Kafka takes: 1 to 249 letters, digits, dots, underscores, hyphens");
-            }
+            let is_name = (1..=249).contains(&topic.len()) && topic.bytes().all(legal);
+            expect(is_name, key, "is no name that Kafka takes: 1 to 249 letters, digits, dots, underscores, hyphens");
         }
-        if self.window == 0 || self.window > 10_000_000 {
-            return wrong("window", "must be 1 to 10000000 events");
-        }
-        if !(1 << 10..=1 << 30).contains(&self.window_bytes) {
-            return wrong("window_bytes", "must be 1 KiB to 1 GiB");
-        }
-        if self.rate == Some(0) {
-            return wrong("rate", "must be at least 1 event a second; leave it out for no limit");
-        }
-        if !(1..=5).contains(&self.max_in_flight) {
-            return wrong("max_in_flight", "must be 1 to 5: an idempotent producer knows no more");
-        }
-        if !(1_000..=1_000_000_000).contains(&self.max_record_bytes) {
-            return wrong("max_record_bytes", "must be 1000 to 1000000000 bytes");
-        }
-        if !(Duration::from_millis(100)..=Duration::from_secs(900)).contains(&self.request_timeout) {
-            return wrong("request_timeout", "must be 100 ms to 15 min");
-        }
-        self.kafka.protect(&PROTECTED).map_err(Error::Kafka)
+        expect((1..=10_000_000).contains(&self.window), "window", "must be 1 to 10000000 events");
+        expect((1 << 10..=1 << 30).contains(&self.window_bytes), "window_bytes", "must be 1 KiB to 1 GiB");
+        expect(self.rate != Some(0), "rate", "must be at least 1 event a second; leave it out for no limit");
+        expect((1..=5).contains(&self.max_in_flight), "max_in_flight", "must be 1 to 5: an idempotent producer knows no more");
+        expect((1_000..=1_000_000_000).contains(&self.max_record_bytes), "max_record_bytes", "must be 1000 to 1000000000 bytes");
+        let timeouts = Duration::from_millis(100)..=Duration::from_secs(900);
+        expect(timeouts.contains(&self.request_timeout), "request_timeout", "must be 100 ms to 15 min");
+        problems.extend(self.kafka.protect(&PROTECTED).map_err(Error::Kafka).err());
+        problems
     }
 }
 
