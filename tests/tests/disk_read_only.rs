@@ -32,7 +32,8 @@ fn a_file_system_that_becomes_read_only_costs_what_it_did_not_take_and_nothing_e
     let durable = plant.edge.status()?["log"]["durable"].as_u64().unwrap_or_default();
     plant.run_for(Duration::from_secs(2))?;
     // What a person does: stop, repair (mounting replays the journal), start.
-    plant.edge.kill()?;
+    let ended = plant.edge.process()?.terminate(Duration::from_secs(30))?;
+    assert_eq!(ended.code(), Some(1), "a log that could not be closed is no success");
     drop(disk);
     let _disk = Mount::image(&plant.edge.state(), &image, "errors=remount-ro")?;
     plant.start_edge()?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use asset_stream::Timestamp;
+use asset_stream::{GapReason, Timestamp};
 use edge_buffer::Recovery;
 use edge_mirror::{Mirror, Monitor};
 use gateway::DeviceLink;
@@ -20,10 +20,12 @@ use crate::ingest::{self, Counters};
 use crate::register::Known;
 use crate::status::{Sources, Watched};
 use crate::unheard::Unheard;
-use crate::{http, losses, register, socket};
+use crate::{http, losses, register, socket, unheard};
 
 /// How long gateways may take to say goodbye to their devices.
 const GATEWAYS_GRACE: Duration = Duration::from_secs(10);
+/// How long ingest may take to say that the edge stops: with a disk that takes nothing, it never does.
+const FAREWELL_GRACE: Duration = Duration::from_secs(1);
 /// How long the mirror waits for reports of what is under way.
 const MIRROR_GRACE: Duration = Duration::from_secs(5);
 
@@ -84,7 +86,7 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
         let (log, counters, runtime) = (log.clone(), counters.clone(), tokio::runtime::Handle::current());
         let run = move || {
             let _ending = ending;
-            ingest::run(receiver, &log, largest, &counters, &runtime);
+            ingest::run(receiver, &log, largest, &counters, &runtime)
         };
         std::thread::Builder::new().name("ingest".into()).spawn(run).context("no thread for ingest")?
     };
@@ -103,15 +105,15 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
         let Device { name, asset, connector, facts } = device;
         let protocol = connector.protocol();
         let gateway = made.make(connector).map_err(|reason| anyhow::anyhow!("device {name}: {reason}"))?;
-        let mut link = DeviceLink::new(name.clone(), asset.clone(), sender.clone());
+        let link = DeviceLink::new(name.clone(), asset.clone(), sender.clone());
         if let Some(unheard) = &unheard
             && known(&asset) == Known::Before
         {
             // Nobody could say so when the edge crashed.
-            sender.send(register::unavailable(&asset)).await.context("a device's facts")?;
-            if let Some(since) = unheard.since(&asset) {
-                link = link.unheard_since(since);
-            }
+            let now = Timestamp::now();
+            let told = unheard.gap(&asset, now).into_iter().chain(register::unavailable(&asset)).collect();
+            sender.send(told).await.context("a device's facts")?;
+            link.nobody_listens(now, GapReason::EdgeCrashed, unheard::WHY);
         }
         sender.send(facts.samples(&own_asset, known(&asset))).await.context("a device's facts")?;
         watched.push(Watched { name, asset, protocol, status: link.status().clone() });
@@ -156,22 +158,25 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
         stop_gateways.cancel();
         if tokio::time::timeout(GATEWAYS_GRACE, async { while gateways.join_next().await.is_some() {} }).await.is_err() {
             warn!("some gateways did not end in time and are dropped");
-            gateways.abort_all();
+            gateways.shutdown().await;
         }
-        sender.send(register::unavailable(&own_asset)).await.ok();
+        if tokio::time::timeout(FAREWELL_GRACE, sender.send(register::unavailable(&own_asset))).await.is_err() {
+            warn!("the log takes nothing more; what waits for it stays with the devices, or is lost with them");
+        }
         drop(sender);
-        tokio::task::spawn_blocking(move || ingest.join()).await.ok();
+        let end = tokio::task::spawn_blocking(move || ingest.join()).await?;
         background.cancel();
         while helpers.join_next().await.is_some() {}
         tokio::task::spawn_blocking(move || {
             if let Some(mirror) = mirror {
                 mirror.stop(MIRROR_GRACE);
             }
-            log.close()
+            // Left open, the next start tells a gap as after a crash.
+            anyhow::ensure!(matches!(end, Ok(ingest::End::Settled)), "what the log refused could not be noted");
+            log.close().context("the log could not be closed")
         })
         .await
         .context("the log's closing failed")?
-        .context("the log could not be closed")
     };
     tokio::select! {
         done = in_order => done?,

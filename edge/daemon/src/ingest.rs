@@ -73,9 +73,24 @@ fn locked(refused: &Shared) -> MutexGuard<'_, Refused> {
     refused.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How ingest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Everything taken is on disk, or noted there as refused.
+    Settled,
+    /// The log has ended, or its disk does not even take a note of what was refused.
+    Unsettled,
+}
+
 /// Runs until every sender is gone and everything taken is in the log's hands, or the log is closed under it. Blocks; call it on a thread
 /// of its own. `largest` is the largest entry, in bytes, that the log takes.
-pub(crate) fn run(mut samples: SampleReceiver, log: &Log, largest: usize, counters: &Arc<Counters>, runtime: &tokio::runtime::Handle) {
+pub(crate) fn run(
+    mut samples: SampleReceiver,
+    log: &Log,
+    largest: usize,
+    counters: &Arc<Counters>,
+    runtime: &tokio::runtime::Handle,
+) -> End {
     let refused = Shared::default();
     // Each batch in the log's hands holds one end.
     let (under_way, all_decided) = mpsc::channel();
@@ -88,10 +103,14 @@ pub(crate) fn run(mut samples: SampleReceiver, log: &Log, largest: usize, counte
             Ok(None) => break,
             Ok(Some(batch)) => {
                 if let Err(error) = take(batch, log, largest, counters, &refused, under_way.clone()) {
-                    return error!(error = chain(&error), "the log takes no more events");
+                    error!(error = chain(&error), "the log takes no more events");
+                    return End::Unsettled;
                 }
             }
-            Err(_) if log.health() == Health::Closed => return error!("the log has ended"),
+            Err(_) if log.health() == Health::Closed => {
+                error!("the log has ended");
+                return End::Unsettled;
+            }
             Err(_) => {}
         }
         if noted.elapsed() >= NOTE_EVERY {
@@ -102,6 +121,7 @@ pub(crate) fn run(mut samples: SampleReceiver, log: &Log, largest: usize, counte
     drop(under_way);
     while all_decided.recv().is_ok() {}
     note(log, &refused);
+    if locked(&refused).times.is_some() { End::Unsettled } else { End::Settled }
 }
 
 fn take(
@@ -162,17 +182,11 @@ fn fitting(sample: &Sample, largest: usize) -> Entry {
     }
     let asset = sample.item.asset.clone();
     warn!(%asset, item = %sample.item.id, size, largest, "an event is too large for the log");
+    let detail = format!("the event has {size} bytes, the log takes {largest}; raise log.segment_size");
     let gap = Gap {
-        asset,
         item: Some(sample.item.id.clone()),
-        reason: GapReason::TooLarge,
         count: Some(1),
-        sequences: None,
-        asset_sequences: None,
-        epoch: None,
-        from: sample.timestamp,
-        to: sample.timestamp,
-        detail: format!("the event has {size} bytes, the log takes {largest}; raise log.segment_size"),
+        ..Gap::before_log(asset, GapReason::TooLarge, sample.timestamp, sample.timestamp, detail)
     };
     entry(&gap.to_sample(sample.ingested))
 }

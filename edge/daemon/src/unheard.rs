@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use asset_stream::Timestamp;
+use asset_stream::{Gap, GapReason, Sample, Timestamp};
 use edge_buffer::Log;
 
 use crate::look_back;
@@ -12,6 +12,9 @@ use crate::look_back;
 const LOOK_BACK: u64 = 20_000;
 /// A device's values come in the order of their messages, not quite in that of their times.
 const OUT_OF_ORDER_MS: i64 = 1_000;
+
+/// The gap's detail, also for what the device says until it answers.
+pub(crate) const WHY: &str = "the edge ended without stopping in order (crash, kill, power cut) and did not listen";
 
 /// The last events before the crash, by asset.
 #[derive(Debug, Default)]
@@ -32,8 +35,12 @@ impl Unheard {
         Ok(unheard)
     }
 
-    /// Since when an asset's device was not listened to; `None` if the log knows of no event at all.
-    pub(crate) fn since(&self, asset: &str) -> Option<Timestamp> {
-        self.last.get(asset).copied().or(self.since).map(|last| Timestamp::from_millis(last - OUT_OF_ORDER_MS))
+    /// What the crash could not say of the asset: nobody listened to its device until `now`. Told at once: the edge may end again before the
+    /// device answers. `None` if the log knows of no event at all.
+    pub(crate) fn gap(&self, asset: &Arc<str>, now: Timestamp) -> Option<Sample> {
+        let last = self.last.get(asset).copied().or(self.since)?;
+        // A clock that was set between the two must not turn the gap around.
+        let from = Timestamp::from_millis(last - OUT_OF_ORDER_MS).min(now);
+        Some(Gap::before_log(asset.clone(), GapReason::EdgeCrashed, from, now, WHY.to_owned()).to_sample(now))
     }
 }

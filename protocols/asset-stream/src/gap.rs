@@ -24,8 +24,10 @@ pub enum GapReason {
     DeviceQueueOverflow,
     /// The device could not give again what it sent while the connection was away.
     ConnectionLost,
-    /// The edge, or the device's gateway in it, ended without stopping in order, and heard nothing until it ran again.
+    /// The edge ended without stopping in order, and heard nothing until it ran again.
     EdgeCrashed,
+    /// The device's gateway failed, and heard nothing until it had been started anew.
+    GatewayFailed,
     /// The gateway did not poll the device for many intervals, because it did not run or had to wait for other devices of the same line.
     NotPolled,
 }
@@ -42,6 +44,7 @@ impl GapReason {
             Self::DeviceQueueOverflow => "device_queue_overflow",
             Self::ConnectionLost => "connection_lost",
             Self::EdgeCrashed => "edge_crashed",
+            Self::GatewayFailed => "gateway_failed",
             Self::NotPolled => "not_polled",
         }
     }
@@ -80,6 +83,11 @@ pub struct Gap {
 }
 
 impl Gap {
+    /// A loss before the log: it never had numbers, and nobody knows how many events it was.
+    pub fn before_log(asset: Arc<str>, reason: GapReason, from: Timestamp, to: Timestamp, detail: String) -> Self {
+        Self { asset, item: None, reason, count: None, sequences: None, asset_sequences: None, epoch: None, from, to, detail }
+    }
+
     /// The gap as an event: `ID` = `gap`, `TAG` = `Gap`, `TYPE` = `OpenFactory`, `VALUE` = JSON text.
     pub fn to_sample(&self, now: Timestamp) -> Sample {
         let value = Wire {

@@ -116,8 +116,17 @@ pub struct DeviceLink {
     asset: Arc<str>,
     sender: SampleSender,
     status: Arc<DeviceStatus>,
-    /// Since when nobody listened, and why, in a sentence; taken when it is told.
-    unheard: Arc<Mutex<Option<(Timestamp, &'static str)>>>,
+    /// Nobody listens; taken when it is told.
+    unheard: Arc<Mutex<Option<Unheard>>>,
+}
+
+/// Nobody listens to a device.
+#[derive(Clone, Copy, Debug)]
+struct Unheard {
+    since: Timestamp,
+    reason: GapReason,
+    /// A sentence.
+    why: &'static str,
 }
 
 impl DeviceLink {
@@ -127,16 +136,9 @@ impl DeviceLink {
         Self { name: name.into(), asset: asset.into(), sender, status, unheard }
     }
 
-    /// The edge did not stop in order: what the device said from `since` on was not heard, which is told when it answers.
-    #[must_use]
-    pub fn unheard_since(self, since: Timestamp) -> Self {
-        self.nobody_listens(since, "the edge ended without stopping in order (crash, kill, power cut) and did not listen");
-        self
-    }
-
-    /// Nobody listens to the device since then, for this reason.
-    pub(crate) fn nobody_listens(&self, since: Timestamp, why: &'static str) {
-        self.unheard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((since, why));
+    /// What the device says from `since` on is not heard, because of `reason`, and `why` in a sentence; told as a gap when it answers.
+    pub fn nobody_listens(&self, since: Timestamp, reason: GapReason, why: &'static str) {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Unheard { since, reason, why });
     }
 
     /// The device's key in its device file.
@@ -174,27 +176,13 @@ impl DeviceLink {
             _ => {
                 info!("the device answers");
                 let unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some((since, why)) = unheard {
-                    self.gap(&self.unheard_gap(since, why)).await?;
+                if let Some(Unheard { since, reason, why }) = unheard {
+                    let now = Timestamp::now();
+                    // A clock that was set between the two must not turn the gap around.
+                    self.gap(&Gap::before_log(self.asset.clone(), reason, since.min(now), now, why.to_owned())).await?;
                 }
                 self.tell(Availability::Available).await
             }
-        }
-    }
-
-    fn unheard_gap(&self, since: Timestamp, why: &str) -> Gap {
-        let now = Timestamp::now();
-        Gap {
-            asset: self.asset.clone(),
-            item: None,
-            reason: GapReason::EdgeCrashed,
-            count: None,
-            sequences: None,
-            asset_sequences: None,
-            epoch: None,
-            from: since.min(now),
-            to: now,
-            detail: why.to_owned(),
         }
     }
 
@@ -244,7 +232,7 @@ impl DeviceLink {
 #[cfg(test)]
 mod tests {
     use super::{DeviceLink, Outcome, channel};
-    use asset_stream::Timestamp;
+    use asset_stream::{GapReason, Timestamp};
 
     #[tokio::test]
     async fn avail_is_told_on_change_only() {
@@ -266,9 +254,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_crash_of_the_edge_left_unheard_is_told_once_before_the_device_is_available() {
+    async fn what_nobody_heard_is_told_once_before_the_device_is_available() {
         let (sender, mut receiver) = channel(1 << 20);
-        let link = DeviceLink::new("press", "PRESS-1", sender).unheard_since(Timestamp::from_millis(1_000));
+        let link = DeviceLink::new("press", "PRESS-1", sender);
+        link.nobody_listens(Timestamp::from_millis(1_000), GapReason::EdgeCrashed, "the edge crashed");
         link.connected().await.expect("open");
         link.lost("reset").await.expect("open");
         link.connected().await.expect("open");

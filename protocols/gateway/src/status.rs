@@ -1,6 +1,6 @@
 //! What the status page and the metrics tell about a device.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use asset_stream::Timestamp;
@@ -34,6 +34,8 @@ struct Changing {
 #[derive(Debug, Default)]
 pub struct DeviceStatus {
     samples: AtomicU64,
+    /// When the last of them were handed over, Unix ms; 0: never.
+    last_samples: AtomicI64,
     gaps: AtomicU64,
     restarts: AtomicU64,
     changing: Mutex<Changing>,
@@ -43,6 +45,11 @@ impl DeviceStatus {
     /// Samples handed over since the start.
     pub fn samples(&self) -> u64 {
         self.samples.load(Ordering::Relaxed)
+    }
+
+    /// When samples were handed over last.
+    pub(crate) fn last_samples(&self) -> Option<Timestamp> {
+        Some(self.last_samples.load(Ordering::Relaxed)).filter(|at| *at != 0).map(Timestamp::from_millis)
     }
 
     /// Gap events told by the gateway since the start.
@@ -82,6 +89,7 @@ impl DeviceStatus {
 
     pub(crate) fn count_samples(&self, count: u64) {
         self.samples.fetch_add(count, Ordering::Relaxed);
+        self.last_samples.store(Timestamp::now().millis(), Ordering::Relaxed);
     }
 
     pub(crate) fn count_gaps(&self, count: u64) {

@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use asset_stream::Timestamp;
+use asset_stream::{GapReason, Timestamp};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, error, info_span};
 
 use crate::{Backoff, DeviceLink};
@@ -31,11 +32,9 @@ pub async fn supervise(gateway: Arc<dyn Gateway>, link: DeviceLink, stop: Cancel
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
         while !stop.is_cancelled() {
             let started = Instant::now();
-            // A task of its own: a panic ends the task, not the supervisor. The child token ends it when this future is dropped.
-            let child = stop.child_token();
-            let guard = child.clone().drop_guard();
-            let ended = tokio::spawn(gateway.run(link.clone(), child).in_current_span()).await;
-            drop(guard);
+            // A task of its own: a panic ends the task, not the supervisor. It ends with this future, also where it is too stuck to stop.
+            let run = gateway.run(link.clone(), stop.clone()).in_current_span();
+            let ended = AbortOnDropHandle::new(tokio::spawn(run)).await;
             if stop.is_cancelled() {
                 break;
             }
@@ -44,7 +43,9 @@ pub async fn supervise(gateway: Arc<dyn Gateway>, link: DeviceLink, stop: Cancel
                 Err(failure) => format!("the gateway failed: {failure}"),
             };
             error!(%reason, "the gateway is started anew");
-            link.nobody_listens(Timestamp::now(), "the gateway of the device failed and was started anew");
+            // What it had taken from the device and not handed over yet is lost with it.
+            let since = link.status().last_samples().unwrap_or_else(Timestamp::now);
+            link.nobody_listens(since, GapReason::GatewayFailed, "the gateway of the device failed and was started anew");
             link.status().count_restart();
             if link.lost(reason).await.is_err() {
                 return;
@@ -93,7 +94,10 @@ mod tests {
         let supervisor = tokio::spawn(supervise(Arc::new(PanicsOnce(Arc::default())), link, stop.clone()));
         let mut told = Vec::new();
         while let Some(batch) = receiver.recv().await {
-            told.extend(batch.samples.iter().map(|s| if &*s.item.id == "gap" { "gap".into() } else { format!("{:?}", s.value) }));
+            told.extend(batch.samples.iter().map(|s| match format!("{:?}", s.value) {
+                gap if gap.contains("gateway_failed") => "gap".to_owned(),
+                value => value,
+            }));
             if told.len() == 4 {
                 stop.cancel();
             }

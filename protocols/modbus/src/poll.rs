@@ -314,19 +314,9 @@ impl Device {
 
     fn hole(&self, length: Duration, detail: String) -> Gap {
         let to = Timestamp::now();
-        Gap {
-            asset: self.link.asset().clone(),
-            item: None,
-            reason: GapReason::NotPolled,
-            count: None,
-            sequences: None,
-            asset_sequences: None,
-            epoch: None,
-            // The last poll before was an interval earlier than the first that fell out, at most as long as all of them.
-            from: Timestamp::from_millis(to.millis().saturating_sub(2 * i64::try_from(length.as_millis()).unwrap_or(i64::MAX / 2))),
-            to,
-            detail,
-        }
+        // The last poll before was an interval earlier than the first that fell out, at most as long as all of them.
+        let from = Timestamp::from_millis(to.millis().saturating_sub(2 * i64::try_from(length.as_millis()).unwrap_or(i64::MAX / 2)));
+        Gap::before_log(self.link.asset().clone(), GapReason::NotPolled, from, to, detail)
     }
 }
 

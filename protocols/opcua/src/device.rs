@@ -153,9 +153,7 @@ impl Device {
         self.heard.told(to);
         // A clock that was set between the two must not turn the gap around.
         let from = from.min(to);
-        let asset = self.link.asset().clone();
-        let gap = Gap { asset, item: None, reason, count: None, sequences: None, asset_sequences: None, epoch: None, from, to, detail };
-        self.link.gap(&gap).await
+        self.link.gap(&Gap::before_log(self.link.asset().clone(), reason, from, to, detail)).await
     }
 
     /// Finds, understands and follows the items that `which` selects. What the server refuses is told as a bad sample.

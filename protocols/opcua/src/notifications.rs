@@ -101,21 +101,12 @@ fn read_event(event: &EventFieldList, item: &mut Item, events: &mut EventReader,
 
 /// The gap of an item whose queue on the server overflowed.
 pub(crate) fn overflow(item: &Item, from: Timestamp, to: Timestamp) -> Gap {
-    Gap {
-        asset: item.data.asset.clone(),
-        item: Some(item.data.id.clone()),
-        reason: GapReason::DeviceQueueOverflow,
-        count: None,
-        sequences: None,
-        asset_sequences: None,
-        epoch: None,
-        from,
-        to,
-        detail: format!(
-            "the server's queue of {:?} overflowed: queue_size is smaller than its changes within one publishing interval or outage",
-            item.data.id
-        ),
-    }
+    let detail = format!(
+        "the server's queue of {:?} overflowed: queue_size is smaller than its changes within one publishing interval or outage",
+        item.data.id
+    );
+    let asset = item.data.asset.clone();
+    Gap { item: Some(item.data.id.clone()), ..Gap::before_log(asset, GapReason::DeviceQueueOverflow, from, to, detail) }
 }
 
 #[cfg(test)]
