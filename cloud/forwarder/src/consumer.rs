@@ -45,7 +45,14 @@ pub(crate) struct Consumer {
 
 impl Consumer {
     /// A consumer that is subscribed to the routes' topics. Kafka need not be there yet.
-    pub(crate) fn new(config: &Config, instance: String, setup: Arc<Setup>, runtime: tokio::runtime::Handle) -> Result<Self, Error> {
+    /// `turns` grows with every turn of its loop.
+    pub(crate) fn new(
+        config: &Config,
+        instance: String,
+        setup: Arc<Setup>,
+        runtime: tokio::runtime::Handle,
+        turns: Arc<AtomicU64>,
+    ) -> Result<Self, Error> {
         let forward = &config.forward;
         let session = forward.session_timeout.as_millis();
         let mut client = config.kafka.client().map_err(Error::KafkaConfig)?;
@@ -83,12 +90,7 @@ impl Consumer {
         consumer.set_nonempty_callback(move || bell.ring());
         let topics: Vec<&str> = forward.routes.keys().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(failed)?;
-        Ok(Self { consumer: Arc::new(consumer), group: forward.group.clone(), instance, turns: Arc::default() })
-    }
-
-    /// Grows with every turn of the loop.
-    pub(crate) fn turns(&self) -> Arc<AtomicU64> {
-        self.turns.clone()
+        Ok(Self { consumer: Arc::new(consumer), group: forward.group.clone(), instance, turns })
     }
 
     /// Works until `stop`, or until Kafka shuts this consumer out.

@@ -49,6 +49,8 @@ pub(crate) enum Trouble {
     Topics,
     /// The dead-letter topic does.
     DeadLetters,
+    /// The group has shut us out.
+    Group,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

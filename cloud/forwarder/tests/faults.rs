@@ -5,7 +5,9 @@ mod support;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy};
-use cloud_forwarder::Forwarder;
+use cloud_forwarder::{Error, Forwarder};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use support::{Edge, Nats, STREAM, config, harm, make_topic, route, servers, unique, wait_until};
 
@@ -81,4 +83,61 @@ async fn a_full_stream_that_refuses_what_is_new_is_waited_for() {
     wait_until("all are done", async || handle.status(), |s| s.forwarded + s.duplicates == 4_000 && s.lag == 0).await;
     assert_eq!(harm(&nats.stream(STREAM).await, edge.written()), Vec::<String>::new());
     assert!(forwarder.stop(GRACE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forwarder_that_was_shut_out_of_its_group_joins_again() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("shut-out"));
+    make_topic(&kafka, &topic, 2).await;
+    let mut config = config(&kafka, &topic, route(), &[("C1", &nats)]);
+    config.forward.instance = Some("one".into());
+    let forwarder = Forwarder::start(config.clone()).expect("a good config");
+    let handle = forwarder.handle();
+    wait_until("it serves", async || handle.status(), |s| s.partitions.len() == 2).await;
+    {
+        // What the group takes its own late answers for: a member of the same name.
+        let member: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &kafka)
+            .set("group.id", &config.forward.group)
+            .set("group.instance.id", "one")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "6000")
+            .create()
+            .expect("a consumer");
+        member.subscribe(&[&topic]).expect("subscribed");
+        let is_out = |s: &cloud_forwarder::Status| s.reasons.iter().any(|reason| reason.contains("shut out"));
+        let look = async || {
+            member.poll(Duration::from_millis(20));
+            handle.status()
+        };
+        wait_until("it is shut out", look, is_out).await;
+    }
+    let mut edge = Edge::new(&kafka, &topic);
+    for n in 0..1_000 {
+        edge.write(&format!("ASSET-{}", n % 20), "temp");
+    }
+    edge.flush();
+    wait_until("it serves again", async || nats.count(STREAM).await, |count| *count >= 1_000).await;
+    assert_eq!(harm(&nats.stream(STREAM).await, edge.written()), Vec::<String>::new());
+    assert_eq!(handle.status().reasons, Vec::<String>::new());
+    assert!(forwarder.stop(GRACE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_forwarders_with_one_name_one_gives_way_and_says_so() {
+    let Some((kafka, program)) = servers() else { return };
+    let (nats, topic) = (Nats::start(&program), unique("twins"));
+    make_topic(&kafka, &topic, 2).await;
+    let mut config = config(&kafka, &topic, route(), &[("C1", &nats)]);
+    config.forward.instance = Some("one".into());
+    let mut twins = [Forwarder::start(config.clone()).expect("a good config"), Forwarder::start(config).expect("a good config")];
+    let [first, second] = &mut twins;
+    let (error, stays) = tokio::select! {
+        ended = first.ended() => (ended.expect_err("it gives way"), second.handle()),
+        ended = second.ended() => (ended.expect_err("it gives way"), first.handle()),
+    };
+    assert!(matches!(&error, Error::Fenced { instance, .. } if instance == "one"), "{error}");
+    assert!(!error.is_transient(), "it would shut the other one out in turn");
+    wait_until("the other serves all", async || stays.status(), |s| s.partitions.len() == 2 && s.reasons.is_empty()).await;
 }
