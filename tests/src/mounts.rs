@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use rustix::fs::FallocateFlags;
 
-use crate::process;
+use crate::{process, tools};
 
 /// Whether this process may mount; says that the test is skipped if not.
 pub fn are_allowed() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
-        println!("skipped: only root may mount file systems");
+        tools::skipped("only root may mount file systems");
     }
     is_root
 }

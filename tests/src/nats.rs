@@ -17,6 +17,9 @@ use crate::process::Process;
 use crate::wait::{self, Look};
 use crate::{ports, tools};
 
+/// Milliseconds before a lost connection is noticed and after it is there again, in which messages may still go to nobody.
+const AROUND: i64 = 1_000;
+
 /// What a server is made of.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
@@ -137,6 +140,7 @@ impl Received {
 pub struct Subscriber {
     received: Arc<Mutex<Vec<Received>>>,
     dropped: Arc<AtomicU64>,
+    connection: Arc<Mutex<Vec<(i64, async_nats::Event)>>>,
     // Dropping it ends the subscription.
     _runtime: Runtime,
 }
@@ -147,15 +151,18 @@ impl Subscriber {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let received = Arc::<Mutex<Vec<Received>>>::default();
         let dropped = Arc::<AtomicU64>::default();
-        let count = dropped.clone();
+        let connection = Arc::<Mutex<Vec<_>>>::default();
+        let (count, events) = (dropped.clone(), connection.clone());
         let options = async_nats::ConnectOptions::new()
             // A burst waits here; what does not fit is counted below and ends the test.
             .subscription_capacity(1 << 20)
             .event_callback(move |event| {
-                let count = count.clone();
+                let (count, events) = (count.clone(), events.clone());
                 async move {
-                    if matches!(event, async_nats::Event::SlowConsumer(_)) {
-                        count.fetch_add(1, Ordering::Relaxed);
+                    match event {
+                        async_nats::Event::SlowConsumer(_) => drop(count.fetch_add(1, Ordering::Relaxed)),
+                        async_nats::Event::Connected | async_nats::Event::Disconnected => lock(&events).push((wait::now(), event)),
+                        _ => {}
                     }
                 }
             });
@@ -168,7 +175,7 @@ impl Subscriber {
                     // The client lives as long as its subscriptions.
                     let _client = client;
                     while let Some(message) = subscription.next().await {
-                        received.lock().unwrap_or_else(PoisonError::into_inner).push(Received::of(&message, ""));
+                        lock(&received).push(Received::of(&message, ""));
                     }
                 });
             }
@@ -182,12 +189,12 @@ impl Subscriber {
                 |_| Ok(()),
             )
         })?;
-        Ok(Self { received, dropped, _runtime: runtime })
+        Ok(Self { received, dropped, connection, _runtime: runtime })
     }
 
     /// How many messages have come.
     pub fn count(&self) -> usize {
-        self.lock().len()
+        lock(&self.received).len()
     }
 
     /// How many the client had to drop because this machine was too slow: the recording is worthless then.
@@ -197,10 +204,25 @@ impl Subscriber {
 
     /// What has come from number `first` on.
     pub fn received(&self, first: usize) -> Vec<Received> {
-        self.lock().get(first..).unwrap_or_default().to_vec()
+        lock(&self.received).get(first..).unwrap_or_default().to_vec()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Received>> {
-        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+    /// When it had no connection, from and to in Unix milliseconds: what NATS served then went to nobody. It includes what the server had sent
+    /// and the kernel or a buffer still held, and the moment until the server knows the subscriptions again.
+    pub fn away(&self) -> Vec<(i64, i64)> {
+        let mut away: Vec<(i64, i64)> = Vec::new();
+        for (at, event) in lock(&self.connection).iter() {
+            match (event, away.last_mut()) {
+                (async_nats::Event::Disconnected, _) => away.push((at - AROUND, i64::MAX)),
+                (_, Some((_, to))) => *to = (*to).min(at + AROUND),
+                // Its first connection.
+                (_, None) => {}
+            }
+        }
+        away
     }
+}
+
+fn lock<T>(list: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -204,10 +204,14 @@ impl Plant {
                 break durable;
             }
         };
+        for (from, to) in self.subscriber.iter().flat_map(Subscriber::away) {
+            judge.plain_was_away(from, to);
+        }
         if let Some(nats) = &self.nats {
             follow_jetstream(&mut judge, &nats.url(), max)?;
         }
         if let Some(subscriber) = &self.subscriber {
+            judge.listens(Side::Plain);
             // What JetStream holds has been sent to plain subscribers before; it may still be on its way through this machine.
             let all = judge.unserved(Side::Plain);
             drop(wait::until_true("the plain subscriber has everything", max.min(Duration::from_secs(10)), || subscriber.count() >= all));

@@ -1,8 +1,15 @@
 //! Where the programs are that tests start: `./dev` installs them and says so in the environment.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+
+/// Says that a test is skipped, past the harness, which shows the output of tests only if they fail.
+pub fn skipped(why: &str) {
+    // A closed stderr changes nothing.
+    writeln!(std::io::stderr(), "skipped: {why}").unwrap_or_default();
+}
 
 /// Folder of Apache Kafka's jars (`OPENFACTORY_KAFKA_LIB`).
 pub fn kafka_lib() -> anyhow::Result<PathBuf> {
@@ -23,7 +30,7 @@ pub fn nats_server() -> anyhow::Result<PathBuf> {
 pub fn newest_nats_server() -> anyhow::Result<Option<PathBuf>> {
     let variable = "OPENFACTORY_NATS_SERVER_NEW";
     if std::env::var_os(variable).is_none() {
-        println!("skipped: {variable} is not set; ./dev sets it where there is a Go of 1.21 or newer");
+        skipped(&format!("{variable} is not set; ./dev sets it where there is a Go of 1.21 or newer"));
         return Ok(None);
     }
     from_environment(variable).map(Some)

@@ -17,6 +17,8 @@ struct Run {
     records: Vec<Record>,
     jetstream: Vec<Message>,
     plain: Vec<Message>,
+    /// When the plain subscriber had no connection.
+    away: Option<(i64, i64)>,
     durable: u64,
 }
 
@@ -49,7 +51,7 @@ fn message(record: &Record) -> Message {
         json["attributes"][name] = text.into();
     }
     let subject = format!("{}.{}", record.key, id.as_str().expect("an ID is text"));
-    Message { subject, headers: record.headers.clone(), payload: json.to_string().into_bytes() }
+    Message { subject, headers: record.headers.clone(), payload: json.to_string().into_bytes(), at: START + record.offset }
 }
 
 impl Run {
@@ -63,7 +65,7 @@ impl Run {
             records.push(record(step as u64 + 2, tag, &json!(value), "Samples", step as i64));
         }
         let messages: Vec<Message> = records.iter().map(message).collect();
-        Self { journal, records, jetstream: messages.clone(), plain: messages, durable: 11 }
+        Self { journal, records, jetstream: messages.clone(), plain: messages, away: None, durable: 11 }
     }
 
     fn verdict(self) -> Verdict {
@@ -73,6 +75,12 @@ impl Run {
         }
         let mut judge = Judge::new(journal, "assets");
         self.records.iter().for_each(|record| judge.kafka(record));
+        for side in [Side::JetStream, Side::Plain] {
+            judge.listens(side);
+        }
+        if let Some((from, to)) = self.away {
+            judge.plain_was_away(from, to);
+        }
         self.jetstream.iter().for_each(|message| judge.nats(Side::JetStream, message));
         self.plain.iter().for_each(|message| judge.nats(Side::Plain, message));
         judge.verdict(&[(EDGE.into(), Position { epoch: EPOCH, n: self.durable })])
@@ -125,7 +133,7 @@ fn a_clean_run_is_clean() {
 
 #[test]
 fn an_empty_run_proves_nothing() {
-    let run = Run { journal: Vec::new(), records: Vec::new(), jetstream: Vec::new(), plain: Vec::new(), durable: 0 };
+    let run = Run { journal: Vec::new(), records: Vec::new(), jetstream: Vec::new(), plain: Vec::new(), away: None, durable: 0 };
     assert!(!run.verdict().is_clean());
 }
 
@@ -271,6 +279,32 @@ fn a_message_that_nats_did_not_serve_is_found_on_either_side() {
 }
 
 #[test]
+fn a_subscriber_who_got_nothing_at_all_is_found_on_either_side() {
+    let mut run = Run::clean();
+    run.jetstream.clear();
+    finds(run, [11, 0, 0, 0, 0]);
+    let mut run = Run::clean();
+    run.plain.clear();
+    finds(run, [11, 0, 0, 0, 0]);
+}
+
+#[test]
+fn what_a_plain_subscriber_misses_without_a_connection_is_no_harm_and_nothing_else_is_excused() {
+    let away = Some((START + 4, START + 6));
+    let mut run = Run { away, ..Run::clean() };
+    let of_records = |numbers: [usize; 2]| numbers.map(|n| run.plain[n].at - START);
+    assert_eq!(of_records([3, 5]), [4, 6], "records 3 to 5 were served while it was away");
+    run.plain.drain(3..6);
+    finds(run, [0; 5]);
+    let mut run = Run { away, ..Run::clean() };
+    run.plain.drain(2..7);
+    finds(run, [2, 0, 0, 0, 0]);
+    let mut run = Run { away, ..Run::clean() };
+    run.jetstream.drain(3..6);
+    finds(run, [3, 0, 0, 0, 0]);
+}
+
+#[test]
 fn a_message_served_twice_is_found_on_either_side() {
     let mut run = Run::clean();
     run.jetstream.insert(7, run.jetstream[5].clone());
@@ -367,7 +401,7 @@ fn records_of_other_writers_are_compared_by_their_place() {
         let value = json!({"value": 1, "type": "Samples", "attributes": {
             "timestamp": at(0), "kafka_timestamp": at(0), "kafka_timestamp_type": "producer", "asset_forwarder_timestamp": at(1)}});
         let headers = [("Nats-Msg-Id".to_owned(), format!("assets:2:{offset}"))].into();
-        Message { subject: "OTHER.x".into(), headers, payload: value.to_string().into_bytes() }
+        Message { subject: "OTHER.x".into(), headers, payload: value.to_string().into_bytes(), at: START }
     };
     let mut run = Run::clean();
     run.records.push(foreign(100));

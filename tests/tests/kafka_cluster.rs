@@ -6,6 +6,7 @@ use system_tests::devices::{Devices, Make, Plan};
 use system_tests::judge::Verdict;
 use system_tests::kafka::{Broker, Kafka, SmallDisk};
 use system_tests::plant::Plant;
+use system_tests::tools;
 
 /// A plant over three brokers, with much on its way at each fault.
 fn plant(name: &str) -> anyhow::Result<Plant> {
@@ -110,7 +111,7 @@ fn two_of_three_brokers_down_are_waited_for_and_nothing_else_happens() -> anyhow
 #[test]
 fn a_broker_whose_disk_is_full_costs_time_and_nothing_else() -> anyhow::Result<()> {
     if !SmallDisk::is_possible() {
-        println!("skipped: only root can give a broker a disk that may be filled up");
+        tools::skipped("only root can give a broker a disk that may be filled up");
         return Ok(());
     }
     let mut plant = plant("disk-full")?;

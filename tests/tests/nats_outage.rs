@@ -15,8 +15,6 @@ fn an_outage_of_nats_costs_time_and_nothing_else() -> anyhow::Result<()> {
         plant.add(devices)?;
     }
     plant.start_nats()?;
-    // A plain subscriber is away itself while the server is: only the JetStream stream can be complete.
-    plant.subscriber = None;
     plant.start()?;
     plant.run_for(Duration::from_secs(5))?;
     for outage in ["stopped", "killed"] {

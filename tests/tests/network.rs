@@ -8,6 +8,7 @@ use system_tests::kafka::{self, Broker, Kafka};
 use system_tests::link::{self, Link, Quality};
 use system_tests::plant::Plant;
 use system_tests::proxy::Proxy;
+use system_tests::tools;
 
 const THIN: Quality = Quality { loss: 0.0, delay: Duration::from_millis(20), rate: Some(64_000) };
 
@@ -78,7 +79,7 @@ fn costs_time_and_nothing_else(
 fn is_skipped() -> bool {
     let is_allowed = link::is_allowed();
     if !is_allowed {
-        println!("skipped: only root may make network namespaces");
+        tools::skipped("only root may make network namespaces");
     }
     !is_allowed
 }

@@ -41,5 +41,6 @@ fn of_two_edges_with_one_id_the_older_gives_way_says_so_and_loses_nothing() -> a
     assert_eq!(harms, [0; 4], "{verdict}\n{:#?}", verdict.harms);
     // Both are the asset EDGE-TWINS, each with a log of its own: what they say of themselves has no common order.
     assert!(verdict.harms.iter().all(|harm| harm.contains("edge-twins/EDGE-TWINS")), "{verdict}\n{:#?}", verdict.harms);
+    assert_eq!(verdict.reordered, verdict.harms.len() as u64, "harms that nobody described: {verdict}\n{:#?}", verdict.harms);
     plant.stop()
 }

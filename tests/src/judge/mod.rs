@@ -5,7 +5,7 @@
 //!
 //! What counts as what:
 //! - missing: a value that a device said and that does not stand in Kafka; a number of `of-seq` or `of-asset-seq` below one that does; a record
-//!   of Kafka that NATS does not serve. What a gap event tells is not missing, but told; a gap event that counts wrong is harm.
+//!   of Kafka that NATS does not serve, but for what it served while a plain subscriber had no connection: that is lost to it by NATS's nature. What a gap event tells is not missing, but told; a gap event that counts wrong is harm.
 //! - duplicated: a record with a number that stood before, unless it carries `of-resent` or `of-replay`; a value that stands twice. A device that
 //!   is connected again states its last value again: that repeat is allowed once, after an `avail` event.
 //! - reordered: a number or a value of an asset after a later one, unless its record carries `of-replay` or `of-resent`: it was missing, and says that it is late.
@@ -53,6 +53,8 @@ pub struct Message {
     pub headers: BTreeMap<String, String>,
     /// The JSON.
     pub payload: Vec<u8>,
+    /// When NATS served it, in Unix milliseconds.
+    pub at: i64,
 }
 
 /// A period in which nobody can have listened to the devices, stated by the test that made it so.
@@ -97,6 +99,9 @@ pub struct Judge {
     deaf: Vec<Deaf>,
     jetstream: Option<Arrivals>,
     plain: Option<Arrivals>,
+    away: Vec<(i64, i64)>,
+    /// What was served while the plain subscriber was away.
+    unserved: Arrivals,
     verdict: Verdict,
 }
 
@@ -115,6 +120,8 @@ impl Judge {
             deaf: Vec::new(),
             jetstream: None,
             plain: None,
+            away: Vec::new(),
+            unserved: Arrivals::default(),
             verdict: Verdict::default(),
         }
     }
@@ -122,6 +129,21 @@ impl Judge {
     /// Nobody listened to the devices between these times (Unix ms): what they said then is nobody's loss. For tests that kill the edge.
     pub fn nobody_listened(&mut self, from: i64, to: i64) {
         self.deaf.push(Deaf { from, to });
+    }
+
+    /// There is such a subscriber: it must have got everything, even if nothing comes from it.
+    pub fn listens(&mut self, side: Side) {
+        match side {
+            Side::Kafka => {}
+            Side::JetStream => drop(self.jetstream.get_or_insert_default()),
+            Side::Plain => drop(self.plain.get_or_insert_default()),
+        }
+    }
+
+    /// The plain subscriber had no connection between these times (Unix ms). To be said before JetStream's messages are taken, which tell what
+    /// was served then.
+    pub fn plain_was_away(&mut self, from: i64, to: i64) {
+        self.away.push((from, to));
     }
 
     /// Takes the next record of a partition.
@@ -202,6 +224,7 @@ impl Judge {
             Side::Plain => self.plain.get_or_insert_default(),
             _ => self.jetstream.get_or_insert_default(),
         };
+        let plain_misses = side == Side::JetStream && self.away.iter().any(|(from, to)| (*from..=*to).contains(&message.at));
         let name = message.headers.get(headers::NATS_MESSAGE_ID).cloned().unwrap_or_default();
         let Some((asset, item)) = message.subject.split_once('.') else {
             self.verdict.harm(Harm::Altered, side, || format!("{}: the subject is not <asset>.<ID>", message.subject));
@@ -213,6 +236,9 @@ impl Judge {
                 if let Arrival::Again = arrivals.take(edge, *at, 0) {
                     self.verdict.harm(Harm::Duplicated, side, || format!("{} {edge} {at} came before", message.subject));
                     return;
+                }
+                if plain_misses {
+                    self.unserved.take(edge, *at, 0);
                 }
                 if let Ok(Some(in_asset)) = position(&message.headers, headers::ASSET_SEQUENCE)
                     && let Arrival::Late { after } = arrivals.take(&format!("{edge}/{asset}"), in_asset, 0)
@@ -226,6 +252,9 @@ impl Judge {
                 if let Arrival::Again = arrivals.take_named(&name) {
                     self.verdict.harm(Harm::Duplicated, side, || format!("{} {name} came before", message.subject));
                     return;
+                }
+                if plain_misses {
+                    self.unserved.take_named(&name);
                 }
                 self.foreign.get(&name).copied()
             }
@@ -268,13 +297,20 @@ impl Judge {
         let sides = [(Side::JetStream, self.jetstream.take()), (Side::Plain, self.plain.take())];
         for (side, arrivals) in sides {
             let Some(arrivals) = arrivals else { continue };
-            for (edge, position) in self.log.all() {
-                if !arrivals.is_there(edge, position) {
+            let is_excused = |excused: bool| side == Side::Plain && excused;
+            for (edge, position) in self.log.all().filter(|(edge, position)| !arrivals.is_there(edge, *position)) {
+                if is_excused(self.unserved.is_there(edge, position)) {
+                    self.verdict.away += 1;
+                } else {
                     self.verdict.harm(Harm::Missing, side, || format!("{edge} {position} is in Kafka but was not served"));
                 }
             }
             for name in self.foreign.keys().filter(|name| !arrivals.is_named(name)) {
-                self.verdict.harm(Harm::Missing, side, || format!("{name} is in Kafka but was not served"));
+                if is_excused(self.unserved.is_named(name)) {
+                    self.verdict.away += 1;
+                } else {
+                    self.verdict.harm(Harm::Missing, side, || format!("{name} is in Kafka but was not served"));
+                }
             }
         }
         self.verdict

@@ -117,6 +117,7 @@ pub fn follow_jetstream(judge: &mut Judge, url: &str, max: Duration) -> anyhow::
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = async_nats::connect(url).await.with_context(|| format!("cannot connect to {url}"))?;
+        judge.listens(Side::JetStream);
         let jetstream = async_nats::jetstream::new(client);
         let name = jetstream.stream_by_subject("ofa.>").await.context("no JetStream stream keeps ofa.>")?;
         let stream = jetstream.get_stream(name).await?;
@@ -125,8 +126,10 @@ pub fn follow_jetstream(judge: &mut Judge, url: &str, max: Duration) -> anyhow::
         let deadline = tokio::time::Instant::now() + max;
         while let Ok(Some(message)) = tokio::time::timeout_at(deadline, messages.next()).await {
             let message = message?;
-            let pending = message.info().map(|info| info.pending).unwrap_or(1);
-            judge.nats(Side::JetStream, &Received::of(&message.message, "ofa.").into());
+            let info = message.info().map_err(|error| anyhow::anyhow!("JetStream does not say where a message stands: {error}"))?;
+            let (pending, stored) = (info.pending, info.published.unix_timestamp_nanos() / 1_000_000);
+            let received = Received::of(&message.message, "ofa.");
+            judge.nats(Side::JetStream, &Message { at: i64::try_from(stored)?, ..received.into() });
             // All that is there, and nothing more is expected.
             if pending == 0 && judge.unserved(Side::JetStream) == 0 {
                 break;
@@ -137,7 +140,7 @@ pub fn follow_jetstream(judge: &mut Judge, url: &str, max: Duration) -> anyhow::
 }
 
 impl From<Received> for Message {
-    fn from(Received { subject, headers, payload, .. }: Received) -> Self {
-        Self { subject, headers, payload }
+    fn from(Received { subject, headers, payload, at }: Received) -> Self {
+        Self { subject, headers, payload, at }
     }
 }

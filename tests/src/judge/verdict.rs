@@ -29,7 +29,7 @@ pub enum Side {
     Kafka,
     /// The JetStream stream, read from its beginning.
     JetStream,
-    /// A plain subscriber that listened all the time.
+    /// A plain subscriber.
     Plain,
 }
 
@@ -68,6 +68,8 @@ pub struct Verdict {
     pub told_values: u64,
     /// Values that were said while nobody could listen, as the test states.
     pub unheard: u64,
+    /// Messages that were served while the plain subscriber had no connection, and that it did not get.
+    pub away: u64,
     /// Last values that a device stated again after it was connected again.
     pub restated: u64,
     /// Repeats that carry `of-resent` or `of-replay`: readers drop them.
@@ -84,9 +86,9 @@ impl Verdict {
         self.missing_values.max(self.missing_numbers) + self.missing_messages
     }
 
-    /// What NATS served: by the plain subscriber where one listened.
+    /// What NATS served: to the plain subscriber where one listened, and would have served it while it was away.
     pub fn nats(&self) -> u64 {
-        if self.plain > 0 { self.plain } else { self.jetstream }
+        if self.plain > 0 { self.plain + self.away } else { self.jetstream }
     }
 
     /// Whether nothing is wrong; counts of zero are wrong too, as they prove nothing. NATS counts where it was judged.
@@ -133,6 +135,7 @@ impl fmt::Display for Verdict {
             ("wrong_gaps", *wrong_gaps),
             ("told", self.told.max(self.told_values)),
             ("unheard", self.unheard),
+            ("away", self.away),
             ("restated", self.restated),
             ("resent", self.resent),
             ("late", self.late),

@@ -7,8 +7,10 @@ use anyhow::Context as _;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
+use rustix::io::Errno;
 use system_tests::clock::Clock;
 use system_tests::cloud::Forwarder;
+use system_tests::faults::{Call, Faults};
 use system_tests::plant::Plant;
 use system_tests::proxy::{Fault as Link, Proxy};
 use system_tests::wait;
@@ -22,6 +24,10 @@ pub(crate) struct Site {
     pub(crate) proxy: Proxy,
     /// The edge's.
     pub(crate) clock: Clock,
+    /// The edge's, while one of its faults is on.
+    pub(crate) disk: Faults,
+    /// Times that the edge was killed at a random moment.
+    pub(crate) kills: usize,
     /// A forwarder beside the first one.
     pub(crate) second: Option<Forwarder>,
     /// Since when nobody listens to the devices, where an operator stopped the edge.
@@ -47,6 +53,7 @@ pub(crate) enum Fault {
     EdgeDiesInMirror,
     EdgeStopped,
     EdgeFrozen,
+    DiskFails,
 }
 
 /// What a fault breaks: two faults of one part do not go together.
@@ -60,7 +67,7 @@ enum Part {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::KafkaKilled,
         Self::KafkaStopped,
         Self::LinkCut,
@@ -77,6 +84,7 @@ impl Fault {
         Self::EdgeDiesInMirror,
         Self::EdgeStopped,
         Self::EdgeFrozen,
+        Self::DiskFails,
     ];
 
     fn part(self) -> Part {
@@ -85,7 +93,9 @@ impl Fault {
             Self::NatsKilled => Part::Nats,
             Self::ForwarderKilled | Self::SecondForwarder => Part::Forwarder,
             Self::DeviceRestarted | Self::DeviceLinkCut | Self::DeviceLinkHalfOpen => Part::Device,
-            Self::ClockStepped | Self::EdgeKilled | Self::EdgeDiesInMirror | Self::EdgeStopped | Self::EdgeFrozen => Part::Edge,
+            Self::ClockStepped | Self::EdgeKilled | Self::EdgeDiesInMirror | Self::EdgeStopped | Self::EdgeFrozen | Self::DiskFails => {
+                Part::Edge
+            }
         }
     }
 
@@ -100,7 +110,7 @@ impl Fault {
     }
 
     pub(crate) fn begin(self, site: &mut Site, random: &mut StdRng) -> anyhow::Result<()> {
-        let Site { plant, proxy, clock, second, deaf_since } = site;
+        let Site { plant, proxy, clock, disk, kills, second, deaf_since } = site;
         match self {
             Self::KafkaKilled => plant.kafka.own()?.kill(),
             Self::KafkaStopped => plant.kafka.own()?.stop(),
@@ -114,7 +124,17 @@ impl Fault {
             Self::DeviceLinkCut => set(proxy, Link::Refuse),
             Self::DeviceLinkHalfOpen => set(proxy, Link::Swallow),
             Self::ClockStepped => clock.set(random.random_range(-200_000..20_000)),
-            Self::EdgeKilled => plant.edge.kill(),
+            Self::EdgeKilled => {
+                // Also while it starts, reads back, or connects.
+                for _ in 0..random.random_range(2..18) {
+                    *kills += 1;
+                    plant.edge.kill()?;
+                    plant.edge.start()?;
+                    plant.run_for(Duration::from_millis(random.random_range(10..3_000)))?;
+                }
+                *kills += 1;
+                plant.edge.kill()
+            }
             Self::EdgeDiesInMirror => {
                 let points = ["mirror.sent", "mirror.reported", "mirror.cursor_kept", "mirror.reading_back"];
                 let point = points.choose(random).context("there are fail points")?;
@@ -127,11 +147,18 @@ impl Fault {
                 plant.edge.stop()
             }
             Self::EdgeFrozen => plant.edge.freeze(),
+            Self::DiskFails => {
+                restart(plant, disk.wrapper())?;
+                let call = *[Call::Sync, Call::Write].choose(random).context("there are calls")?;
+                let error = *[Errno::IO, Errno::NOSPC].choose(random).context("there are errors")?;
+                // The segments only, or also what notes losses.
+                disk.set(call, error, [".seg", "/log/"].choose(random).context("there are places")?)
+            }
         }
     }
 
     pub(crate) fn end(self, site: &mut Site) -> anyhow::Result<()> {
-        let Site { plant, proxy, clock, second, deaf_since } = site;
+        let Site { plant, proxy, clock, disk, second, deaf_since, .. } = site;
         match self {
             Self::KafkaKilled | Self::KafkaStopped => plant.kafka.own()?.start_again(),
             Self::LinkCut | Self::LinkHalfOpen | Self::LinkSlow => link(plant, Link::None),
@@ -170,8 +197,25 @@ impl Fault {
                 plant.edge.thaw()?;
                 plant.edge.wait_connected(&plant.assets(), MAX)
             }
+            Self::DiskFails => {
+                for call in [Call::Sync, Call::Write] {
+                    disk.clear(call)?;
+                }
+                plant.edge.wait_status("the log takes events again", MAX, |status| status["log"]["failure"].is_null())?;
+                restart(plant, Vec::new())
+            }
         }
     }
+}
+
+/// Stops the edge and starts it by this program.
+fn restart(plant: &mut Plant, wrapper: Vec<String>) -> anyhow::Result<()> {
+    let since = wait::now() - 1_000;
+    plant.edge.stop()?;
+    plant.edge.wrap(wrapper);
+    plant.start_edge()?;
+    plant.nobody_listened_since(since);
+    Ok(())
 }
 
 fn link(plant: &mut Plant, fault: Link) -> anyhow::Result<()> {
@@ -198,10 +242,11 @@ impl fmt::Display for Fault {
             Self::DeviceLinkCut => "link to a device cut",
             Self::DeviceLinkHalfOpen => "link to a device half-open",
             Self::ClockStepped => "the edge's clock stepped",
-            Self::EdgeKilled => "edge killed",
+            Self::EdgeKilled => "edge killed several times",
             Self::EdgeDiesInMirror => "edge dies in the mirror's work",
             Self::EdgeStopped => "edge stopped in order",
             Self::EdgeFrozen => "edge frozen",
+            Self::DiskFails => "the edge's disk gives errors",
         })
     }
 }

@@ -14,6 +14,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use system_tests::clock::Clock;
 use system_tests::devices::{Devices, Make, Plan};
+use system_tests::faults::Faults;
 use system_tests::kafka::{Broker, Kafka};
 use system_tests::plant::Plant;
 use system_tests::proxy::Proxy;
@@ -56,7 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
     eprintln!("soak: no more faults; stopping the values, waiting for what is still on its way, and judging");
     let verdict = site.plant.judge(ARRIVE)?;
     site.plant.stop()?;
-    let text = report.finish(&verdict);
+    let text = report.finish(&verdict, site.kills);
     if let Some(file) = &arguments.report {
         std::fs::write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
     }
@@ -86,7 +87,8 @@ fn start() -> anyhow::Result<Site> {
     plant.start_nats()?;
     plant.start()?;
     plant.run_for(Duration::from_secs(2))?;
-    Ok(Site { plant, proxy, clock, second: None, deaf_since: None })
+    let disk = Faults::new(plant.folder())?;
+    Ok(Site { plant, proxy, clock, disk, kills: 0, second: None, deaf_since: None })
 }
 
 /// One fault or two at a time, for a while; then everything is whole again, for a while.

@@ -64,8 +64,8 @@ impl Report {
         self.rounds.len()
     }
 
-    /// Markdown.
-    pub(crate) fn finish(&self, verdict: &Verdict) -> String {
+    /// Markdown. `kills`: times that the edge was killed at a random moment.
+    pub(crate) fn finish(&self, verdict: &Verdict, kills: usize) -> String {
         let minutes = (wait::now() - self.began) / 60_000;
         let memory = self.rounds.iter().map(|round| round.memory).max().unwrap_or_default() >> 20;
         let mut counts = BTreeMap::new();
@@ -73,7 +73,8 @@ impl Report {
             *counts.entry(*fault).or_insert(0) += 1;
         }
         let mut text = format!(
-            "Began {}, took {minutes} minutes, seed {}, {} rounds of faults.\n\n```text\n{verdict}\n```\n\nThe edge's memory was at most {memory} MiB.\n\n\
+            "Began {}, took {minutes} minutes, seed {}, {} rounds of faults.\n\n```text\n{verdict}\n```\n\nThe edge was killed (SIGKILL) {kills} times at a random moment. \
+             Its memory was at most {memory} MiB.\n\n\
              | fault | times |\n| --- | --- |\n",
             Timestamp::from_millis(self.began),
             self.seed,
