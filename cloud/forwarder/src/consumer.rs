@@ -7,6 +7,7 @@
 mod group;
 mod places;
 mod served;
+mod topics;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,7 @@ use crate::partition::Setup;
 use crate::status::Trouble;
 use group::Context;
 pub(crate) use served::BATCH;
+use topics::Topics;
 
 /// How long the thread rests when there is nothing to do and nothing wakes it.
 const REST: Duration = Duration::from_millis(50);
@@ -41,6 +43,7 @@ pub(crate) struct Consumer {
     group: String,
     instance: String,
     turns: Arc<AtomicU64>,
+    topics: Topics,
 }
 
 impl Consumer {
@@ -90,7 +93,7 @@ impl Consumer {
         consumer.set_nonempty_callback(move || bell.ring());
         let topics: Vec<&str> = forward.routes.keys().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(failed)?;
-        Ok(Self { consumer: Arc::new(consumer), group: forward.group.clone(), instance, turns })
+        Ok(Self { consumer: Arc::new(consumer), group: forward.group.clone(), instance, turns, topics: Topics::default() })
     }
 
     /// Works until `stop`, or until Kafka shuts this consumer out.
@@ -122,6 +125,7 @@ impl Consumer {
             }
             served?;
             read?.into_iter().try_for_each(|error| self.failed(error))?;
+            self.topics.look(self.consumer.client(), &context.setup.forward, &context.setup.board);
             self.prove_places()?;
             let is_busy = context.hand_over();
             self.settle()?;
@@ -235,13 +239,13 @@ impl Consumer {
             });
         }
         let (trouble, reason) = match code {
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                let topics: Vec<&str> = self.consumer.context().setup.forward.routes.keys().map(String::as_str).collect();
-                (Trouble::Topics, format!("Kafka: a topic of the routes ({}) does not exist yet", topics.join(", ")))
+            Some(
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::TopicAuthorizationFailed,
+            ) => {
+                self.topics.doubt();
+                return Ok(());
             }
-            Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
-                (Trouble::Topics, format!("Kafka: {}", chain(&error)))
-            }
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => (Trouble::Group, format!("Kafka: {}", chain(&error))),
             // One broker of several: the others go on, and librdkafka tells when none is left.
             Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve | RDKafkaErrorCode::OperationTimedOut) => {
                 debug!(error = %chain(&error), "a broker does not answer");

@@ -49,7 +49,7 @@ pub(crate) enum Trouble {
     Topics,
     /// The dead-letter topic does.
     DeadLetters,
-    /// The group has shut us out.
+    /// The group does not let us in, or has shut us out.
     Group,
 }
 

@@ -5,7 +5,8 @@ mod support;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy};
-use cloud_forwarder::{Error, Forwarder};
+use cloud_forwarder::Forwarder;
+use cloud_forwarder::config::Route;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
@@ -125,19 +126,27 @@ async fn a_forwarder_that_was_shut_out_of_its_group_joins_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_forwarders_with_one_name_one_gives_way_and_says_so() {
+async fn a_topic_that_does_not_exist_yet_is_named_until_it_does_whatever_others_of_the_group_do() {
     let Some((kafka, program)) = servers() else { return };
-    let (nats, topic) = (Nats::start(&program), unique("twins"));
+    let (nats, topic) = (Nats::start(&program), unique("there"));
+    let later = unique("later");
     make_topic(&kafka, &topic, 2).await;
     let mut config = config(&kafka, &topic, route(), &[("C1", &nats)]);
+    config.forward.routes.insert(later.clone(), Route { jetstream: false, ..route() });
     config.forward.instance = Some("one".into());
-    let mut twins = [Forwarder::start(config.clone()).expect("a good config"), Forwarder::start(config).expect("a good config")];
-    let [first, second] = &mut twins;
-    let (error, stays) = tokio::select! {
-        ended = first.ended() => (ended.expect_err("it gives way"), second.handle()),
-        ended = second.ended() => (ended.expect_err("it gives way"), first.handle()),
+    let forwarder = Forwarder::start(config.clone()).expect("a good config");
+    let handle = forwarder.handle();
+    let is_named = |s: &cloud_forwarder::Status| s.reasons.iter().any(|reason| reason.contains(&later) && !reason.contains(&topic));
+    let sees = async |what: &str, partitions: usize| {
+        wait_until(what, async || handle.status(), |s| s.partitions.len() == partitions && is_named(s)).await;
     };
-    assert!(matches!(&error, Error::Fenced { instance, .. } if instance == "one"), "{error}");
-    assert!(!error.is_transient(), "it would shut the other one out in turn");
-    wait_until("the other serves all", async || stays.status(), |s| s.partitions.len() == 2 && s.reasons.is_empty()).await;
+    sees("it serves what is there, and says what is not", 2).await;
+    config.forward.instance = Some("two".into());
+    let other = Forwarder::start(config).expect("a good config");
+    sees("the other one has taken a partition", 1).await;
+    assert!(other.stop(GRACE).await);
+    sees("it has all of them again", 2).await;
+    make_topic(&kafka, &later, 1).await;
+    wait_until("it serves the other topic too", async || handle.status(), |s| s.partitions.len() == 3 && s.reasons.is_empty()).await;
+    assert!(forwarder.stop(GRACE).await);
 }

@@ -233,7 +233,7 @@ impl ConsumerContext for Context {
     fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let Rebalance::Assign(list) = rebalance else { return };
         if list.count() > 0 {
-            self.setup.board.settled(Trouble::Topics);
+            self.setup.board.settled(Trouble::Group);
         }
         for element in list.elements() {
             self.begin(element.topic(), element.partition());
