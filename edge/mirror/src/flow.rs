@@ -241,7 +241,7 @@ impl Worker {
                 Read::Lost { last, .. } => {
                     // What stands of it is not lost.
                     self.tell_arrived(flow.standing.arrivals())?;
-                    self.window.pass_over(last, 0);
+                    self.window.pass_over(last, None);
                     taken += 1;
                     continue;
                 }
@@ -256,7 +256,7 @@ impl Worker {
             let size = event.value.len() + event.key.len() + FRAMING;
             if size > self.config.max_record_bytes {
                 self.refuse(&event, Code::MessageSizeTooLarge)?;
-                self.window.pass_over(event.sequence, event.timestamp);
+                self.window.pass_over(event.sequence, Some(event.timestamp));
                 taken += 1;
                 continue;
             }
@@ -281,7 +281,7 @@ impl Worker {
                 }
                 Err(NotTaken::Refused(code)) if class::of(code) == Class::Record => {
                     self.refuse(&event, code)?;
-                    self.window.pass_over(event.sequence, event.timestamp);
+                    self.window.pass_over(event.sequence, Some(event.timestamp));
                     taken += 1;
                     continue;
                 }
@@ -431,7 +431,7 @@ impl Worker {
 }
 
 /// How long ago an event was, by its time in Unix ms.
-fn since(event: i64) -> Duration {
+pub(crate) fn since(event: i64) -> Duration {
     Duration::from_millis(Timestamp::now().millis().saturating_sub(event).try_into().unwrap_or_default())
 }
 

@@ -99,11 +99,13 @@ impl Worker {
     fn tell_refused(&mut self, event: &Stored, code: Code) -> Result<(), Failure> {
         let now = Timestamp::now();
         let decoded = Event::decode(&event.value).ok();
-        let is_gap = decoded.as_ref().is_some_and(|event| event.id == "gap");
-        let is_ours = decoded.as_ref().is_some_and(|event| event.value.as_str().is_some_and(|text| text.contains("refused_by_kafka")));
-        if is_gap && is_ours {
-            // A gap about a refused gap would be refused as well, and so on.
-            return Ok(());
+        if decoded.as_ref().is_some_and(|event| Gap::is_told_by(event, GapReason::RefusedByKafka)) {
+            // Another one would be refused as well, and so on.
+            let (sequence, asset) = (event.sequence, &event.key);
+            let text = format!(
+                "Kafka refuses event {sequence} of {asset}, which tells that it refused another one ({code}): what does the topic take? Nothing more is given up"
+            );
+            return Err(Failure::new(Class::Refusals, text));
         }
         let size = event.value.len();
         let observed = Timestamp::from_millis(event.timestamp);

@@ -30,7 +30,7 @@ struct Slot {
     /// Last sequence that the slot covers; more than one only for a range that the log lost.
     through: u64,
     bytes: usize,
-    timestamp: i64,
+    timestamp: Option<i64>,
     /// Key and number in the key's own count; `None` for what does not stand in Kafka.
     event: Option<(Arc<str>, u64)>,
     state: State,
@@ -108,7 +108,7 @@ impl Window {
 
     /// Record time of the oldest event in the window, Unix ms.
     pub(crate) fn oldest(&self) -> Option<i64> {
-        self.slots.front().map(|slot| slot.timestamp)
+        self.slots.iter().find_map(|slot| slot.timestamp)
     }
 
     /// Handle for the event that is about to be handed over; [`Self::hand_over`] must follow before anything else.
@@ -118,7 +118,7 @@ impl Window {
 
     /// Takes in an event that waits for its report; `bytes` with what surrounds it.
     pub(crate) fn hand_over(&mut self, event: &Stored, bytes: usize) {
-        let slot = Slot { through: event.sequence, bytes, timestamp: event.timestamp, event: name(event), state: State::Waiting };
+        let slot = Slot { through: event.sequence, bytes, timestamp: Some(event.timestamp), event: name(event), state: State::Waiting };
         self.slots.push_back(slot);
         self.bytes += bytes;
         self.waiting += 1;
@@ -126,12 +126,12 @@ impl Window {
 
     /// Takes in an event that stands in Kafka already.
     pub(crate) fn stands(&mut self, event: &Stored) {
-        let slot = Slot { through: event.sequence, bytes: 0, timestamp: event.timestamp, event: name(event), state: State::Settled };
+        let slot = Slot { through: event.sequence, bytes: 0, timestamp: Some(event.timestamp), event: name(event), state: State::Settled };
         self.slots.push_back(slot);
     }
 
     /// Takes in what will never stand in Kafka: a range that the log lost, an event that was refused.
-    pub(crate) fn pass_over(&mut self, through: u64, timestamp: i64) {
+    pub(crate) fn pass_over(&mut self, through: u64, timestamp: Option<i64>) {
         self.slots.push_back(Slot { through, bytes: 0, timestamp, event: None, state: State::Settled });
     }
 
@@ -151,7 +151,7 @@ impl Window {
             }
             Err(code) => {
                 slot.state = State::Failed;
-                Some(Failed { sequence: slot.through, timestamp: slot.timestamp, code })
+                Some(Failed { sequence: slot.through, timestamp: slot.timestamp.unwrap_or_default(), code })
             }
         }
     }
@@ -215,7 +215,7 @@ mod tests {
                 handle
             })
             .collect();
-        window.pass_over(20, 0);
+        window.pass_over(20, None);
         window.report(handles[1], Ok((0, 5)));
         assert_eq!(acknowledged(&mut window), (11, vec![(11, 110, None)]));
         window.report(handles[0], Ok((1, 7)));

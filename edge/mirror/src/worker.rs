@@ -245,11 +245,14 @@ impl Worker {
         }
         let sequence = self.window.acknowledged();
         let cursor = Cursor { sequence, note: encoded };
-        self.kept = (sequence, Instant::now());
+        // When it was tried: a disk that fails is not asked at every turn.
+        self.kept.1 = Instant::now();
         self.log.keep_cursor(Cursor::MIRROR, cursor).map_err(|e| {
             let text = format!("the cursor cannot be kept in the log: {}", chain(&e));
             Failure::new(Class::Transient, text)
-        })
+        })?;
+        self.kept.0 = sequence;
+        Ok(())
     }
 
     /// Tells the log what stands in Kafka although it was dropped, before the cursor passes it: then the loss is final.

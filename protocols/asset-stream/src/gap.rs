@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{DataItem, Kind, Sample, Timestamp};
+use crate::{DataItem, Event, Kind, Sample, Timestamp};
 
 /// Why events are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +86,16 @@ impl Gap {
     /// A loss before the log: it never had numbers, and nobody knows how many events it was.
     pub fn before_log(asset: Arc<str>, reason: GapReason, from: Timestamp, to: Timestamp, detail: String) -> Self {
         Self { asset, item: None, reason, count: None, sequences: None, asset_sequences: None, epoch: None, from, to, detail }
+    }
+
+    /// Whether the event is a gap's, for this reason.
+    pub fn is_told_by(event: &Event, reason: GapReason) -> bool {
+        #[derive(Deserialize)]
+        struct Value<'v> {
+            reason: &'v str,
+        }
+        let value = event.value.as_str().filter(|_| event.id == "gap" && event.kind == Kind::OpenFactory);
+        value.and_then(|text| serde_json::from_str(text).ok()).is_some_and(|Value { reason: told }| told == reason.as_str())
     }
 
     /// The gap as an event: `ID` = `gap`, `TAG` = `Gap`, `TYPE` = `OpenFactory`, `VALUE` = JSON text.

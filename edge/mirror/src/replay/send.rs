@@ -8,7 +8,9 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::run::{Run, Wanted};
 use super::{Phase, ReplayError, Step, Watch};
+use crate::capacity::Capacity;
 use crate::class::{self, Class};
+use crate::flow::since;
 use crate::pace::Pace;
 use crate::producer::{NotTaken, Producer, Report};
 use crate::readback::{Standing, Verdict};
@@ -49,6 +51,7 @@ struct Flow<'v> {
     window: Window,
     standing: Standing,
     pace: Pace,
+    capacity: Capacity,
     /// What is under way must not get company.
     is_alone: bool,
     reports: Vec<Report>,
@@ -72,6 +75,7 @@ impl Run<'_> {
             window: Window::new(after),
             standing,
             pace: Pace::new(config.rate, now),
+            capacity: Capacity::new(config.request_timeout * 3 / 4),
             is_alone: false,
             reports: Vec::new(),
             passed: Vec::new(),
@@ -109,6 +113,7 @@ impl Run<'_> {
                 self.progress.keep()?;
                 flow.kept = Instant::now();
             }
+            flow.capacity.look(&flow.window, Instant::now());
             if self.fill(flow, wanted)? {
                 wait = Duration::ZERO;
                 continue;
@@ -120,8 +125,20 @@ impl Run<'_> {
                 let why = flow.producer.last_error().get().map_or_else(|| "no answer".into(), |(_, why)| why);
                 return Err(ReplayError::Kafka(format!("no broker took events for {} s: {why}", SILENT.as_secs())));
             }
+            if self.may_be_forgotten(flow) {
+                return Ok(Ended::Again);
+            }
             wait = Duration::from_millis(5);
         }
+    }
+
+    /// Whether brokers that have not answered for a while may have forgotten the producer: then a request that is sent again could stand twice.
+    /// They reckon by record times, and those of a replay are old.
+    fn may_be_forgotten(&self, flow: &Flow<'_>) -> bool {
+        let silent = if flow.window.waiting() > 0 { flow.heard.elapsed() } else { Duration::ZERO };
+        let memory = self.job.config.producer_memory.min(self.limits.producer_expiration / 2);
+        let age = flow.window.oldest().map_or(silent, |oldest| silent.max(since(oldest)));
+        age > memory && silent > self.job.config.request_timeout * 4 / 5
     }
 
     fn take_reports(&mut self, flow: &mut Flow<'_>) -> Result<(), ReplayError> {
@@ -151,8 +168,9 @@ impl Run<'_> {
         }
         let room = config.window.saturating_sub(flow.window.len()).min(STRIDE);
         let allowed = flow.pace.allowed(room, Instant::now());
+        let bytes = config.window_bytes.min(flow.capacity.bytes());
         let (mut sent, mut moved) = (0, false);
-        while sent < allowed && !flow.is_alone && flow.window.bytes() < config.window_bytes {
+        while sent < allowed && !flow.is_alone && flow.window.bytes() < bytes {
             let Some(event) = flow.ready.pop_front() else {
                 if !self.refill(flow, wanted)? {
                     break;
@@ -184,7 +202,7 @@ impl Run<'_> {
                 }
                 Err(NotTaken::Refused(code)) if class::of(code) == Class::Record => {
                     self.refuse(event.sequence, code)?;
-                    flow.window.pass_over(event.sequence, event.timestamp);
+                    flow.window.pass_over(event.sequence, Some(event.timestamp));
                 }
                 Err(NotTaken::Refused(code)) => return Err(ReplayError::Kafka(format!("the producer cannot go on: {code}"))),
             }
@@ -205,7 +223,7 @@ impl Run<'_> {
         }
         let position = flow.reader.position();
         if flow.ready.is_empty() && position > before {
-            flow.window.pass_over(position, 0);
+            flow.window.pass_over(position, None);
         }
         Ok(position > before)
     }
@@ -224,6 +242,8 @@ impl Run<'_> {
         }
         if of(Class::Time).next().is_some() {
             self.times.learn(of(Class::Time).map(|failed| failed.timestamp));
+            // Whoever was suspected was so for this, or will be again.
+            self.suspects.clear();
             return Ok(Ended::Again);
         }
         let fatal = flow.producer.fatal().map(|(_, text)| text);
