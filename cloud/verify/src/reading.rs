@@ -19,8 +19,6 @@ use crate::ledger::Event;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A cluster that gives nothing for so long has failed.
 const STALLED: Duration = Duration::from_secs(30);
-/// Header of a record that was written again on purpose, long after.
-const REPLAY: &str = "of-replay";
 
 /// An offset in each partition.
 pub(crate) type Places = BTreeMap<i32, i64>;
@@ -164,7 +162,7 @@ pub(crate) fn event<'m>(message: &'m BorrowedMessage<'_>) -> Option<Event<'m>> {
             headers::EDGE => edge = Some(text).filter(|edge| !edge.is_empty()),
             headers::SEQUENCE => sequence = text.parse().ok(),
             headers::ASSET_SEQUENCE => asset_sequence = text.parse().ok(),
-            headers::RESENT | REPLAY => is_late = true,
+            headers::RESENT | headers::REPLAY => is_late = true,
             _ => {}
         }
     }

@@ -120,7 +120,8 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::time::Duration;
 
     use super::{Batch, Next, Queue};
     use crate::Entry;
@@ -139,7 +140,9 @@ mod tests {
                 queue.push(batch(800)).expect("open");
                 tell.send(()).expect("somebody waits");
             });
-            assert!(told.try_recv().is_err(), "the second batch went in although the first fills the queue");
+            // Time enough for a thread that does not wait.
+            let early = told.recv_timeout(Duration::from_millis(100));
+            assert_eq!(early, Err(RecvTimeoutError::Timeout), "the second batch went in although the first fills the queue");
             assert!(matches!(queue.pop(None), Next::Batch(_)));
             told.recv().expect("the second batch goes in");
         });

@@ -122,12 +122,3 @@ fn print_mirror(out: &mut String, mirror: &MirrorStatus) -> std::fmt::Result {
     }
     Ok(())
 }
-
-/// Bytes for people.
-pub(crate) fn size(bytes: u64) -> String {
-    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.iter().find(|(_, unit)| bytes >= *unit) {
-        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
-        None => format!("{bytes} B"),
-    }
-}

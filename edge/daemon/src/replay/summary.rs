@@ -9,7 +9,7 @@ use edge_mirror::replay::{Action, Comparison, Outcome, Plan, Stretch};
 use serde_json::{Value as Json, json};
 
 use super::Done;
-use crate::status_table::size;
+use service::units::printed;
 
 /// For programs: one object, in one line.
 pub(crate) fn json(done: &Done) -> String {
@@ -111,7 +111,7 @@ fn describe(text: &mut String, plan: &Plan) {
         (Some((first, last)), Some((from, to))) => {
             let (events, assets) = (plan.events, plan.assets.len());
             let plural = if assets == 1 { "" } else { "s" };
-            line(text, format_args!("selected   {events} events of {assets} asset{plural}, {}", size(plan.bytes)));
+            line(text, format_args!("selected   {events} events of {assets} asset{plural}, {}", printed(plan.bytes)));
             line(text, format_args!("times      {} to {}", time(from), time(to)));
             line(text, format_args!("sequences  {first} to {last}"));
         }

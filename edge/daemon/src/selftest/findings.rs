@@ -6,11 +6,11 @@
 //! it is said what it looks like, never what it is.
 
 use serde::Serialize;
+use service::units::printed;
 
 use crate::selftest::ground::{Device, Ground, Kind};
 use crate::selftest::probe::Commits;
 use crate::selftest::trial::Trial;
-use crate::status_table::size;
 
 /// A commit on platters takes longer, in ms.
 const PLATTER: f64 = 1.0;
@@ -119,7 +119,7 @@ fn about(device: &Device, ground: &Ground) -> Option<Finding> {
 /// The first reason to doubt what the disk says, if there is one.
 fn speed(ground: &Ground, commits: &[Commits]) -> Option<Finding> {
     let (small, large) = (commits.first()?, commits.last()?);
-    let usual = |commits: &Commits| format!("{} are kept in {:.3} ms", size(commits.bytes as u64), commits.p50);
+    let usual = |commits: &Commits| format!("{} are kept in {:.3} ms", printed(commits.bytes as u64), commits.p50);
     let is_a = |kind| ground.bottom().find(|device| device.kind == kind);
     // Memory is as fast as it looks, and was told of.
     if ground.devices.is_empty() || is_a(Kind::Memory).is_some() {

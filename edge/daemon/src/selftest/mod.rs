@@ -18,12 +18,12 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use edge_buffer::storage::{Disk, Storage};
 use service::signals::Signals;
+use service::units::printed;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{PowerCut, SelftestArgs};
 use crate::selftest::ground::Ground;
 use crate::selftest::report::Report;
-use crate::status_table::size;
 
 /// What a group commit writes under light, usual and full load.
 const GROUPS: [usize; 3] = [4 << 10, 64 << 10, 256 << 10];
@@ -32,7 +32,7 @@ const LEAST: u64 = 16 << 20;
 
 /// Tests the disk and prints what it found; an error if the log should not lie there.
 pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<()> {
-    ensure!(args.size >= LEAST, "--size must be at least {}", size(LEAST));
+    ensure!(args.size >= LEAST, "--size must be at least {}", printed(LEAST));
     match args.power_cut {
         PowerCut { until: true, .. } => return plug::write(&args.dir, args.size),
         PowerCut { after: Some(promised), .. } => return plug::check(&args.dir, args.size, promised),
@@ -70,8 +70,8 @@ fn has_room(dir: &Path, most: u64) -> anyhow::Result<()> {
         free / 2 >= most,
         "there is too little room in {}: {} are free, and the test takes {} and leaves as much: name less by --size",
         dir.display(),
-        size(free),
-        size(most)
+        printed(free),
+        printed(most)
     );
     Ok(())
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
+use service::units::printed;
 
 use crate::selftest::findings::{self, Finding, Level};
 use crate::selftest::ground::{Device, Ground, Kind};
 use crate::selftest::probe::Commits;
 use crate::selftest::trial::Trial;
-use crate::status_table::size;
 
 /// Everything that was found.
 #[derive(Debug, Serialize)]
@@ -59,20 +59,20 @@ impl Report {
         for Commits { bytes, count, p50, p90, p99, p99_9, max } in &self.commits {
             let times =
                 [p50, p90, p99, p99_9, max].map(|time| if *time < 1.0 { format!("{:.0} µs", time * 1e3) } else { format!("{time:.2} ms") });
-            table.add_row([&[size(*bytes as u64), count.to_string()][..], &times].concat());
+            table.add_row([&[printed(*bytes as u64), count.to_string()][..], &times].concat());
         }
         table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
         writeln!(out, "commits     a write and its fdatasync, as the log does them\n{}", indented(&table.to_string()))?;
-        writeln!(out, "in a row    {}/s", size(self.bytes_per_second as u64))?;
+        writeln!(out, "in a row    {}/s", printed(self.bytes_per_second as u64))?;
         writeln!(
             out,
             "log         {:.0} events/s of about 200 bytes become durable; an event waits {:.1} ms for that, at the slowest commit {:.1} ms",
             self.log.events_per_second, self.usual_delay, self.worst_delay
         )?;
-        let bytes = size(self.log.bytes);
+        let bytes = printed(self.log.bytes);
         let from = match self.log.bytes_from_disk {
             Some(read) if read >= self.log.bytes => format!("{bytes}, from the disk"),
-            Some(read) => format!("{bytes}, of which {} came from the disk and the rest from memory", size(read)),
+            Some(read) => format!("{bytes}, of which {} came from the disk and the rest from memory", printed(read)),
             None => format!("{bytes}, from the disk or from memory"),
         };
         let state = if self.log.wrong.is_none() { "all as they were written" } else { "NOT as they were written" };
