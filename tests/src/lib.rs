@@ -14,6 +14,7 @@ pub mod cloud;
 pub mod devices;
 pub mod edge;
 pub mod faults;
+pub mod figures;
 pub mod http;
 pub mod judge;
 pub mod kafka;

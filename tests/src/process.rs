@@ -46,10 +46,19 @@ impl Process {
 
     /// Bytes of memory that it has now (resident set).
     pub fn memory(&self) -> anyhow::Result<u64> {
+        self.bytes_of("VmRSS:")
+    }
+
+    /// The most bytes of memory that it has had (resident set).
+    pub fn peak_memory(&self) -> anyhow::Result<u64> {
+        self.bytes_of("VmHWM:")
+    }
+
+    fn bytes_of(&self, field: &str) -> anyhow::Result<u64> {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.id())).with_context(|| format!("{} does not run", self.name))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the kernel tells no VmRSS")?;
-        let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS is no number")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("the kernel tells no {field}"))?;
+        let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().with_context(|| format!("{field} is no number"))?;
         Ok(kibibytes << 10)
     }
 

@@ -1,10 +1,13 @@
 //! Kafka → NATS, beside a bare loop that consumes and publishes with the same libraries and promises nothing.
 //!
-//! Needs OPENFACTORY_KAFKA (host:port) and OPENFACTORY_NATS (a URL, JetStream on). Rounds alternate, so that both see the same machine.
-//! FORWARD_EVENTS (default 100,000), FORWARD_ROUNDS (3), FORWARD_PARTITIONS (3) and FORWARD_ASSETS
-//! ("1,20,200") change what is measured.
+//! `OPENFACTORY_KAFKA=host:port OPENFACTORY_NATS_SERVER=program cargo bench -p cloud-forwarder --bench forward -- [--events N] [--rounds N]
+//! [--partitions N] [--assets N,N…] [--json]`
+//!
+//! Rounds alternate, so that both see the same machine. An asset's events wait for each other where the bare loop's do not: how many assets
+//! share the load decides, so it is measured for several. Without Kafka it says so and ends.
 
 use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::HeaderMap;
@@ -23,36 +26,116 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 const STREAM: &str = "BENCH_FORWARD";
 const PREFIX: &str = "ofabench";
 
+struct Options {
+    events: u64,
+    rounds: usize,
+    partitions: u64,
+    assets: Vec<u64>,
+    is_json: bool,
+}
+
+fn options() -> Options {
+    let mut options = Options { events: 100_000, rounds: 5, partitions: 3, assets: vec![200, 20, 1], is_json: false };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut numbers = || -> Vec<u64> {
+            let text = arguments.next().expect("a number");
+            text.split(',').map(|number| number.parse().expect("a number")).collect()
+        };
+        match argument.as_str() {
+            "--events" => options.events = numbers()[0],
+            "--rounds" => options.rounds = numbers()[0] as usize,
+            "--partitions" => options.partitions = numbers()[0],
+            "--assets" => options.assets = numbers(),
+            "--json" => options.is_json = true,
+            // What `cargo bench` adds by itself.
+            "--bench" => {}
+            other => panic!("unknown argument {other}"),
+        }
+    }
+    options
+}
+
 fn main() {
-    let (Ok(kafka), Ok(nats)) = (std::env::var("OPENFACTORY_KAFKA"), std::env::var("OPENFACTORY_NATS")) else {
-        println!("skipped: OPENFACTORY_KAFKA and OPENFACTORY_NATS are not set");
+    let options = options();
+    let (Ok(kafka), Ok(program)) = (std::env::var("OPENFACTORY_KAFKA"), std::env::var("OPENFACTORY_NATS_SERVER")) else {
+        println!("Kafka -> NATS: skipped, OPENFACTORY_KAFKA and OPENFACTORY_NATS_SERVER do not name a broker and a program");
         return;
     };
     service::tls::install_ring();
-    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let (events, rounds) = (number("FORWARD_EVENTS", 100_000), number("FORWARD_ROUNDS", 3));
-    let assets = std::env::var("FORWARD_ASSETS").unwrap_or_else(|_| "1,20,200".into());
+    let server = Server::start(&program);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    println!(
-        "{:>8} {:>16} {:>16} {:>8} {:>16}   events/s, median of {rounds} rounds of {events} events",
-        "assets", "bare loop", "forwarder", "ratio", "plain NATS"
-    );
-    for assets in assets.split(',').filter_map(|text| text.trim().parse::<u64>().ok()) {
+    for assets in &options.assets {
         let topic = unique("bench-forward");
-        runtime.block_on(make_topic(&kafka, &topic, number("FORWARD_PARTITIONS", 3)));
-        fill(&kafka, &topic, events, assets);
+        runtime.block_on(make_topic(&kafka, &topic, options.partitions));
+        fill(&kafka, &topic, options.events, *assets);
         let (mut bare, mut ours, mut plain) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            runtime.block_on(empty_stream(&nats));
-            bare.push(runtime.block_on(bare_loop(&kafka, &nats, &topic, events)));
-            runtime.block_on(empty_stream(&nats));
-            ours.push(runtime.block_on(forwarder(&kafka, &nats, &topic, events, route())));
-            plain.push(runtime.block_on(forwarder(&kafka, &nats, &topic, events, Route { jetstream: false, ..route() })));
+        for _ in 0..options.rounds {
+            runtime.block_on(empty_stream(&server.url));
+            bare.push(runtime.block_on(bare_loop(&kafka, &server.url, &topic, options.events)));
+            runtime.block_on(empty_stream(&server.url));
+            ours.push(runtime.block_on(forwarder(&kafka, &server.url, &topic, options.events, route())));
+            plain.push(runtime.block_on(forwarder(&kafka, &server.url, &topic, options.events, Route { jetstream: false, ..route() })));
         }
-        let (bare, ours, plain) = (median(bare), median(ours), median(plain));
-        println!("{assets:>8} {bare:>16.0} {ours:>16.0} {:>8.2} {plain:>16.0}", ours / bare);
+        report(&options, *assets, [bare, ours, plain].map(spread));
     }
     runtime.shutdown_background();
+}
+
+fn report(options: &Options, assets: u64, [bare, ours, plain]: [[f64; 3]; 3]) {
+    let (name, ratio) = (format!("Kafka -> NATS, {assets} assets"), ours[1] / bare[1]);
+    if options.is_json {
+        let side = |[low, median, high]: [f64; 3]| serde_json::json!({ "median": median, "low": low, "high": high });
+        let line = serde_json::json!({
+            "name": name, "unit": "events/s", "events": options.events, "rounds": options.rounds, "partitions": options.partitions,
+            "baseline": side(bare), "measured": side(ours), "plain_nats": side(plain), "ratio": ratio, "reach": 0.8,
+        });
+        println!("{line}");
+    } else {
+        let text = |[low, median, high]: [f64; 3]| format!("{median:.0} ({low:.0} to {high:.0})");
+        println!(
+            "{name}: {} events/s, bare loop {}, ratio {ratio:.2} (reach 0.80); without JetStream {}; {} events, {} rounds",
+            text(ours),
+            text(bare),
+            text(plain),
+            options.events,
+            options.rounds
+        );
+    }
+}
+
+/// A NATS server with JetStream, in a folder of its own; killed on drop.
+struct Server {
+    child: Child,
+    url: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    fn start(program: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path().display().to_string();
+        let arguments = ["-a", "127.0.0.1", "-p", "-1", "-js", "-sd", &place, "--ports_file_dir", &place];
+        let child = Command::new(program).args(arguments).stderr(Stdio::null()).spawn().expect("the NATS server starts");
+        let file = folder.path().join(format!("nats-server_{}.ports", child.id()));
+        let mut server = Self { child, url: String::new(), _folder: folder };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while server.url.is_empty() {
+            assert!(Instant::now() < deadline, "the NATS server does not say where it listens");
+            std::thread::sleep(Duration::from_millis(10));
+            let ports = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+            server.url = ports.as_ref().and_then(|ports| ports["nats"][0].as_str()).unwrap_or_default().to_owned();
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
 }
 
 fn unique(name: &str) -> String {
@@ -60,9 +143,10 @@ fn unique(name: &str) -> String {
     format!("{name}-{now}")
 }
 
-fn median(mut rates: Vec<f64>) -> f64 {
+/// Lowest, median, highest.
+fn spread(mut rates: Vec<f64>) -> [f64; 3] {
     rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
+    [rates[0], rates[rates.len() / 2], rates[rates.len() - 1]]
 }
 
 async fn make_topic(kafka: &str, topic: &str, partitions: u64) {

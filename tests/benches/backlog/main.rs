@@ -7,10 +7,8 @@
 mod check;
 mod fill;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::Parser;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -68,7 +66,7 @@ fn main() -> anyhow::Result<()> {
     wait_first_event(&kafka.bootstrap())?;
     println!("first event in Kafka: after {:.2?}", start.elapsed());
     let sights = watch(&mut edge, start)?;
-    report(events, &sights, peak_memory(edge.process()?.id())?);
+    report(events, &sights, edge.process()?.peak_memory()?);
     devices.pause()?;
     let (epoch, through) = edge.wait_mirrored(Duration::from_secs(120))?;
     edge.stop()?;
@@ -116,12 +114,4 @@ fn report(events: u64, sights: &[Sight], peak: u64) {
         rate(0.9, 1.0)
     );
     println!("memory of the edge, highest: {:.0} MiB", peak as f64 / MIB);
-}
-
-/// The most memory that the process has had (resident set).
-fn peak_memory(process: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(Path::new("/proc").join(process.to_string()).join("status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the kernel tells no VmHWM")?;
-    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmHWM is no number")?;
-    Ok(kibibytes << 10)
 }

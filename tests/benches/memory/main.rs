@@ -1,0 +1,57 @@
+//! The most memory that an edge takes (resident set), at 10,000 tags that change each second, and at 100,000 events a second.
+//!
+//! `./dev bench memory`, or `cargo bench --workspace --bench memory -- [--rounds N] [--seconds N] [--json]` with the environment of `./dev env`.
+
+use std::time::Duration;
+
+use clap::Parser;
+use system_tests::devices::{Devices, Make, Plan};
+use system_tests::figures::{Figure, Format, Reach};
+use system_tests::kafka::{Broker, Kafka};
+use system_tests::plant::Plant;
+
+const MIB: f64 = 1_048_576.0;
+/// Changes a second, and what an edge may take at them, in MiB.
+const LOADS: [(usize, f64); 2] = [(10_000, 64.0), (100_000, 200.0)];
+
+#[derive(Parser)]
+struct Arguments {
+    /// Of each kind.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Of a round.
+    #[arg(long, default_value_t = 15)]
+    seconds: u64,
+    /// Prints objects.
+    #[arg(long)]
+    json: bool,
+    /// What `cargo bench` adds by itself.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    for (rate, most) in LOADS {
+        let mut plant = Plant::new("memory", Broker::Own(Kafka::start()?), "")?;
+        plant.add(Devices::start(Plan { rate, ..Plan::new(Make::Fast, 10, 1000) }, plant.folder())?)?;
+        plant.go()?;
+        let mut measured = Vec::new();
+        for _ in 0..arguments.rounds {
+            plant.start_edge()?;
+            let before = accepted(&plant)?;
+            plant.run_for(Duration::from_secs(arguments.seconds))?;
+            let events = (accepted(&plant)? - before) / arguments.seconds;
+            anyhow::ensure!(events as usize > rate * 9 / 10, "the edge took {events} events a second, not {rate}");
+            measured.push(plant.edge.process()?.peak_memory()? as f64 / MIB);
+            plant.edge.stop()?;
+        }
+        let name = format!("memory of the edge at {rate} events/s of 10000 tags");
+        Figure { name, unit: "MiB", measured, baseline: Vec::new(), reach: Reach::AtMost(most) }.print(Format::json(arguments.json));
+    }
+    Ok(())
+}
+
+fn accepted(plant: &Plant) -> anyhow::Result<u64> {
+    Ok(plant.edge.status()?["events"]["accepted"].as_u64().unwrap_or_default())
+}
