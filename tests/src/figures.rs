@@ -1,6 +1,10 @@
 //! A benchmark's figure: what was measured beside its baseline, as a line for people or an object of JSON.
 
+use anyhow::{Context as _, ensure};
+use asset_stream::Timestamp;
 use serde_json::{Value as Json, json};
+
+use crate::nats::Received;
 
 /// What a figure has to reach.
 #[derive(Clone, Copy, Debug)]
@@ -80,4 +84,30 @@ impl Figure {
 fn spread_of(mut values: Vec<f64>) -> Option<[f64; 3]> {
     values.sort_by(f64::total_cmp);
     Some([*values.first()?, *values.get(values.len() / 2)?, *values.last()?])
+}
+
+/// How long values took from the device's time to a subscriber, in ms.
+#[derive(Clone, Copy, Debug)]
+pub struct Percentiles {
+    /// Median.
+    pub p50: f64,
+    /// Of a hundred values, one took longer.
+    pub p99: f64,
+}
+
+impl Percentiles {
+    /// Of the samples among these messages; an error if they are too few to tell.
+    pub fn of(received: &[Received]) -> anyhow::Result<Self> {
+        let mut latencies = Vec::new();
+        for message in received {
+            let event: Json = serde_json::from_slice(&message.payload)?;
+            if event["TYPE"] == "Samples" {
+                let said = event["attributes"]["timestamp"].as_str().and_then(Timestamp::parse).context("an event without a time")?;
+                latencies.push((message.at - said.millis()) as f64);
+            }
+        }
+        ensure!(latencies.len() >= 500, "only {} values arrived", latencies.len());
+        latencies.sort_by(f64::total_cmp);
+        Ok(Self { p50: latencies[latencies.len() / 2], p99: latencies[latencies.len() * 99 / 100] })
+    }
 }

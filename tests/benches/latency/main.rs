@@ -9,12 +9,9 @@ mod straight;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use asset_stream::Timestamp;
 use clap::Parser;
-use serde_json::Value as Json;
 use system_tests::devices::{Devices, Make, Plan};
-use system_tests::figures::{Figure, Format, Reach};
+use system_tests::figures::{Figure, Format, Percentiles, Reach};
 use system_tests::kafka::{Broker, Kafka};
 use system_tests::nats::{Received, Subscriber};
 use system_tests::plant::Plant;
@@ -90,19 +87,9 @@ fn listen(plant: &mut Plant, seconds: Duration) -> anyhow::Result<Vec<Received>>
 
 impl Latencies {
     fn add(&mut self, received: &[Received]) -> anyhow::Result<()> {
-        let mut latencies = Vec::new();
-        for message in received {
-            let event: Json = serde_json::from_slice(&message.payload)?;
-            if event["TYPE"] != "Samples" {
-                continue;
-            }
-            let said = event["attributes"]["timestamp"].as_str().and_then(Timestamp::parse).context("an event without a time")?;
-            latencies.push((message.at - said.millis()) as f64);
-        }
-        latencies.sort_by(f64::total_cmp);
-        anyhow::ensure!(latencies.len() > RATE, "only {} values arrived", latencies.len());
-        self.p50.push(latencies[latencies.len() / 2]);
-        self.p99.push(latencies[latencies.len() * 99 / 100]);
+        let Percentiles { p50, p99 } = Percentiles::of(received)?;
+        self.p50.push(p50);
+        self.p99.push(p99);
         Ok(())
     }
 }
