@@ -26,6 +26,7 @@ use crate::Error;
 use crate::budget::Bell;
 use crate::config::Config;
 use crate::lives;
+use crate::member::Member;
 use crate::partition::Setup;
 use crate::status::Trouble;
 use group::Context;
@@ -40,8 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The Kafka side of a forwarder.
 pub(crate) struct Consumer {
     consumer: Arc<BaseConsumer<Context>>,
-    group: String,
-    instance: String,
+    member: Member,
     turns: Arc<AtomicU64>,
     topics: Topics,
 }
@@ -51,7 +51,7 @@ impl Consumer {
     /// `turns` grows with every turn of its loop.
     pub(crate) fn new(
         config: &Config,
-        instance: String,
+        member: &Member,
         setup: Arc<Setup>,
         runtime: tokio::runtime::Handle,
         turns: Arc<AtomicU64>,
@@ -60,9 +60,9 @@ impl Consumer {
         let session = forward.session_timeout.as_millis();
         let mut client = config.kafka.client().map_err(Error::KafkaConfig)?;
         client
-            .set("client.id", "openfactory-forwarder")
-            .set("group.id", &forward.group)
-            .set("group.instance.id", &instance)
+            .set("client.id", &member.client)
+            .set("group.id", &member.group)
+            .set("group.instance.id", &member.instance)
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", session.to_string())
             // A member learns of a change by its heartbeat, so this is part of how fast another forwarder takes over.
@@ -93,7 +93,7 @@ impl Consumer {
         consumer.set_nonempty_callback(move || bell.ring());
         let topics: Vec<&str> = forward.routes.keys().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(failed)?;
-        Ok(Self { consumer: Arc::new(consumer), group: forward.group.clone(), instance, turns, topics: Topics::default() })
+        Ok(Self { consumer: Arc::new(consumer), member: member.clone(), turns, topics: Topics::default() })
     }
 
     /// Works until `stop`, or until Kafka shuts this consumer out.
@@ -234,7 +234,10 @@ impl Consumer {
         let code = error.rdkafka_error_code();
         if let Some((fatal, _)) = self.consumer.client().fatal_error() {
             return Err(match fatal {
-                RDKafkaErrorCode::FencedInstanceId => Error::Fenced { group: self.group.clone(), instance: self.instance.clone() },
+                RDKafkaErrorCode::FencedInstanceId => {
+                    let Member { group, instance, .. } = self.member.clone();
+                    Error::Fenced { group, instance }
+                }
                 _ => Error::KafkaFatal(error),
             });
         }

@@ -18,7 +18,7 @@ pub enum Error {
         #[source]
         source: rdkafka::error::KafkaError,
     },
-    /// Another forwarder uses this one's name; once, it may have been the group's mistake.
+    /// Another forwarder uses this one's name.
     #[error(
         "another forwarder joined the group {group:?} as {instance:?}, so this one was shut out: give each its own forward.instance (the default is the host's name)"
     )]

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::Error;
 use crate::config::{Config, cluster_problems, override_problems};
 use crate::consumer::Consumer;
 use crate::dead_letters::DeadLetters;
+use crate::member::Member;
 use crate::partition::Setup;
 use crate::ring::Ring;
-use crate::status::{Board, Status, Trouble};
+use crate::status::{Board, Status};
 
 /// A running forwarder.
 pub struct Forwarder {
@@ -59,18 +59,18 @@ impl Forwarder {
             dead_letters: DeadLetters::new(&config.kafka)?,
             board: board.clone(),
         });
-        let instance = config.forward.instance.clone().unwrap_or_else(host_name);
+        let member = Member::new(&config, config.forward.instance.clone().unwrap_or_else(host_name));
         let handle = Handle { board, turns: Arc::default() };
-        let (runtime, turns) = (tokio::runtime::Handle::current(), handle.turns.clone());
-        let join = move || Consumer::new(&config, instance.clone(), setup.clone(), runtime.clone(), turns.clone());
-        let (consumer, of_thread) = (join()?, handle.clone());
+        let (runtime, turns, of_consumer) = (tokio::runtime::Handle::current(), handle.turns.clone(), member.clone());
+        let join = move || Consumer::new(&config, &of_consumer, setup.clone(), runtime.clone(), turns.clone());
+        let (consumer, board, turns) = (join()?, handle.board.clone(), handle.turns.clone());
         let (stop, (tell, ended)) = (CancellationToken::new(), oneshot::channel());
         let thread_stop = stop.clone();
         std::thread::Builder::new()
             .name("kafka".into())
             .spawn(move || {
                 // Nobody listens if the forwarder was dropped.
-                tell.send(read(consumer, join, &of_thread, &thread_stop)).ok();
+                tell.send(member.read(consumer, join, &board, &turns, &thread_stop)).ok();
             })
             .map_err(Error::Thread)?;
         Ok(Self { handle, stop, ended })
@@ -97,42 +97,6 @@ impl Forwarder {
 impl Drop for Forwarder {
     fn drop(&mut self) {
         self.stop.cancel();
-    }
-}
-
-/// A forwarder that the group has shut out joins it again after this time …
-const PAUSE: Duration = Duration::from_secs(10);
-/// … unless that happened before within this time: then there is another one of its name.
-const TWIN: Duration = Duration::from_secs(600);
-
-/// Reads until `stop`, or until nothing but a person helps.
-///
-/// Brokers take a member that asks twice to join (its first request was answered too late) for two of one name, and shut it out (librdkafka
-/// issue 3437). So it joins once more. If there is another one of its name, that one does so too, and the second time only one stays.
-fn read(
-    mut consumer: Consumer,
-    join: impl Fn() -> Result<Consumer, Error>,
-    handle: &Handle,
-    stop: &CancellationToken,
-) -> Result<(), Error> {
-    let mut shut_out: Option<Instant> = None;
-    loop {
-        let error = match consumer.run(stop) {
-            Err(error @ Error::Fenced { .. }) => error,
-            ended => return ended,
-        };
-        if shut_out.replace(Instant::now()).is_some_and(|before| before.elapsed() < TWIN) {
-            return Err(error);
-        }
-        warn!(again_in = ?PAUSE, "the group has shut this forwarder out, by mistake or for another one of its name; it joins again");
-        handle.board.trouble(Trouble::Group, "Kafka: shut out of the group, joined again soon".into());
-        let again = Instant::now() + PAUSE;
-        while Instant::now() < again && !stop.is_cancelled() {
-            handle.turns.fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        consumer = join()?;
-        handle.board.settled(Trouble::Group);
     }
 }
 

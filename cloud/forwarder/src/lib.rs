@@ -29,6 +29,7 @@ mod jetstream;
 mod lane;
 mod link;
 mod lives;
+mod member;
 mod message;
 mod partition;
 mod plain;
