@@ -60,7 +60,7 @@ impl Consumer {
         let session = forward.session_timeout.as_millis();
         let mut client = config.kafka.client().map_err(Error::KafkaConfig)?;
         client
-            .set("client.id", &member.client)
+            .set("client.id", "openfactory-forwarder")
             .set("group.id", &member.group)
             .set("group.instance.id", &member.instance)
             .set("partition.assignment.strategy", "cooperative-sticky")
