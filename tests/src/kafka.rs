@@ -64,23 +64,11 @@ pub struct Plan<'a> {
     pub host: Ipv4Addr,
     /// Settings of every node, as Kafka names them.
     pub settings: &'a [(&'a str, &'a str)],
-    /// Whether the first node's metrics can be read.
-    pub metrics: Metrics,
-}
-
-/// Whether a broker's own metrics (JMX) can be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Metrics {
-    /// No: it starts sooner.
-    #[default]
-    Closed,
-    /// By [`Node::metrics`].
-    Open,
 }
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Self { release: Release::Current, nodes: 1, host: Ipv4Addr::LOCALHOST, settings: &[], metrics: Metrics::Closed }
+        Self { release: Release::Current, nodes: 1, host: Ipv4Addr::LOCALHOST, settings: &[] }
     }
 }
 

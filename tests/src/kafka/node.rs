@@ -10,8 +10,8 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rustix::process::Signal;
 
+use super::Plan;
 use super::disk::SmallDisk;
-use super::{Metrics, Plan};
 use crate::process::{self, Process};
 use crate::proxy::Proxy;
 use crate::wait::{self, Look};
@@ -55,8 +55,6 @@ pub struct Node {
     host: Ipv4Addr,
     port: u16,
     controller: u16,
-    /// Where its metrics are told.
-    metrics: Option<u16>,
     // In this order dropped: a disk can be taken away when nobody uses it.
     process: Option<Process>,
     disk: Option<SmallDisk>,
@@ -76,7 +74,6 @@ impl Node {
             host: plan.host,
             port: ports::free()?,
             controller: ports::free()?,
-            metrics: (plan.metrics == Metrics::Open && id == 1).then(ports::free).transpose()?,
             process: None,
             disk: None,
         })
@@ -162,25 +159,9 @@ impl Node {
         Ok(out)
     }
 
-    /// An attribute of all metrics that a JMX name (with wildcards) names, with their full names.
-    pub fn metrics(&self, name: &str, attribute: &str) -> anyhow::Result<Vec<(String, f64)>> {
-        let port = self.metrics.context("this node's metrics are closed")?;
-        let url = format!("service:jmx:rmi:///jndi/rmi://127.0.0.1:{port}/jmxrmi");
-        let words = ["--jmx-url", &url, "--object-name", name, "--attributes", attribute, "--one-time", "--report-format", "properties"];
-        let told = self.java("org.apache.kafka.tools.JmxTool", &words)?;
-        let values = told.lines().filter_map(|line| line.rsplit_once('=').filter(|(name, _)| name.ends_with(attribute)));
-        Ok(values.filter_map(|(name, value)| Some((name.to_owned(), value.trim().parse().ok()?))).collect())
-    }
-
     /// Starts it on the same ports with the same data; does not wait.
     pub(super) fn spawn(&mut self) -> anyhow::Result<()> {
-        let mut arguments = self.command(self.jvm, "kafka.Kafka", &[&self.properties().to_string_lossy()]);
-        if let Some(port) = self.metrics {
-            let options = ["port", "rmi.port"].map(|name| format!("-Dcom.sun.management.jmxremote.{name}={port}"));
-            let open = ["ssl", "authenticate"].map(|name| format!("-Dcom.sun.management.jmxremote.{name}=false"));
-            let host = "-Djava.rmi.server.hostname=127.0.0.1 -Dcom.sun.management.jmxremote.host=127.0.0.1".split(' ').map(str::to_owned);
-            arguments.splice(0..0, options.into_iter().chain(open).chain(host));
-        }
+        let arguments = self.command(self.jvm, "kafka.Kafka", &[&self.properties().to_string_lossy()]);
         let name = format!("Kafka {}", self.id);
         self.process = Some(Process::start(&name, Path::new("java"), &arguments, &[], &self.folder.join("kafka.log"))?);
         Ok(())
