@@ -64,11 +64,13 @@ pub struct Plan<'a> {
     pub host: Ipv4Addr,
     /// Settings of every node, as Kafka names them.
     pub settings: &'a [(&'a str, &'a str)],
+    /// Further options of every node's Java.
+    pub jvm: &'a [&'a str],
 }
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Self { release: Release::Current, nodes: 1, host: Ipv4Addr::LOCALHOST, settings: &[] }
+        Self { release: Release::Current, nodes: 1, host: Ipv4Addr::LOCALHOST, settings: &[], jvm: &[] }
     }
 }
 
@@ -169,11 +171,16 @@ impl Kafka {
         self.tool("org.apache.kafka.tools.AclCommand", arguments).map(drop)
     }
 
+    /// Runs a class of Kafka's to its end; returns what it printed.
+    pub fn java(&self, class: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        self.nodes.first().context("no nodes")?.java(class, arguments)
+    }
+
     /// Runs one of Kafka's tools, which is told where the brokers are.
     fn tool(&self, class: &str, arguments: &[&str]) -> anyhow::Result<String> {
         let bootstrap = self.bootstrap();
         let words = [&["--bootstrap-server", &bootstrap], arguments].concat();
-        self.nodes.first().context("no nodes")?.java(class, &words)
+        self.java(class, &words)
     }
 
     /// Makes all nodes, whose data folders are empty, those of a new cluster.

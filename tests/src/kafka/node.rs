@@ -51,7 +51,7 @@ pub struct Node {
     id: i32,
     folder: PathBuf,
     lib: PathBuf,
-    jvm: &'static [&'static str],
+    jvm: Vec<String>,
     host: Ipv4Addr,
     port: u16,
     controller: u16,
@@ -70,7 +70,7 @@ impl Node {
             id,
             folder,
             lib: plan.release.lib()?,
-            jvm,
+            jvm: [jvm, plan.jvm].concat().into_iter().map(str::to_owned).collect(),
             host: plan.host,
             port: ports::free()?,
             controller: ports::free()?,
@@ -161,7 +161,8 @@ impl Node {
 
     /// Starts it on the same ports with the same data; does not wait.
     pub(super) fn spawn(&mut self) -> anyhow::Result<()> {
-        let arguments = self.command(self.jvm, "kafka.Kafka", &[&self.properties().to_string_lossy()]);
+        let jvm: Vec<&str> = self.jvm.iter().map(String::as_str).collect();
+        let arguments = self.command(&jvm, "kafka.Kafka", &[&self.properties().to_string_lossy()]);
         let name = format!("Kafka {}", self.id);
         self.process = Some(Process::start(&name, Path::new("java"), &arguments, &[], &self.folder.join("kafka.log"))?);
         Ok(())
