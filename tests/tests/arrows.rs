@@ -18,8 +18,8 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("cloud-verify", &["asset-stream", "service"]),
     ("openfactory-edge", &["asset-stream", "edge-buffer", "edge-mirror", "gateway", "gateway-opcua", "gateway-modbus", "service"]),
     ("openfactory-cloud", &["asset-stream", "cloud-forwarder", "cloud-verify", "service"]),
-    // Benchmarks fill a log within minutes, and have a gateway publish straight to NATS for comparison.
-    ("system-tests", &["asset-stream", "edge-buffer", "gateway", "gateway-opcua"]),
+    // Benchmarks fill a log within minutes, run hundreds of mirrors, and have a gateway publish straight to NATS for comparison.
+    ("system-tests", &["asset-stream", "edge-buffer", "edge-mirror", "gateway", "gateway-opcua", "service"]),
     ("opcua-simulator", &[]),
 ];
 
