@@ -71,6 +71,11 @@ impl ToldGap {
             && self.asset_sequences.is_some_and(|(first, last)| (first..=last).contains(&at.n))
     }
 
+    /// Whether it has something in common with a time, Unix ms.
+    pub(super) fn touches(&self, from: i64, to: i64) -> bool {
+        self.from <= to && from <= self.to
+    }
+
     /// When the loss ended, Unix ms.
     pub(super) fn ends(&self) -> i64 {
         self.to

@@ -57,6 +57,11 @@ pub struct Message {
     pub at: i64,
 }
 
+/// Milliseconds after a start in which an edge states what it knows already.
+const START: i64 = 5_000;
+/// Facts about a device at a start, at most.
+const FACTS: u64 = 8;
+
 /// A period in which nobody can have listened to the devices, stated by the test that made it so.
 #[derive(Clone, Debug)]
 struct Deaf {
@@ -366,18 +371,20 @@ impl Judge {
         }
         // Gaps may overlap in time. Each value is told by the gap that ends first, of those that can tell it and have not told all that they
         // count: in the order of time, that leaves no value untold that any other choice would tell.
-        missing.sort_by_key(|missing| missing.said_at);
+        // What was said while nobody can have listened may have been heard all the same, and told: it takes what the others leave.
+        let is_deaf = |at: i64| deaf.iter().any(|deaf| (deaf.from..=deaf.to).contains(&at));
+        missing.sort_by_key(|missing| (is_deaf(missing.said_at), missing.said_at));
         for Missing { said_at, asset, item, value, slack } in missing {
-            if deaf.iter().any(|deaf| (deaf.from..=deaf.to).contains(&said_at)) {
-                self.verdict.observed -= 1;
-                self.verdict.unheard += 1;
-                continue;
-            }
             let tells = |gap: &ToldGap| gap.is_of_the_device() && gap.tells_value(asset, item, said_at, slack);
             let tellers = (0..told.len()).filter(|place| credit[*place] != Some(0) && tells(&told[*place]));
             if let Some(place) = tellers.min_by_key(|place| told[*place].ends()) {
                 credit[place] = credit[place].map(|left| left - 1);
                 self.verdict.told_values += 1;
+                continue;
+            }
+            if is_deaf(said_at) {
+                self.verdict.observed -= 1;
+                self.verdict.unheard += 1;
                 continue;
             }
             if let Some(left @ 1..) = self.told_numbers.get_mut(asset) {
@@ -390,9 +397,12 @@ impl Judge {
         }
         // A gateway that tells how many it lost must be right: what it told too much was not lost.
         for (gap, left) in told.iter().zip(credit) {
+            // At a start, facts and last values that are stated again may be refused, too: nobody said them then.
+            let is_of_a_start = deaf.iter().any(|deaf| gap.touches(deaf.from, deaf.to + START));
+            let stated = |tags: &HashMap<String, TagState>| if is_of_a_start { tags.len() as u64 + FACTS } else { 0 };
             if let Some(left @ 1..) = left
                 && gap.is_of_the_device()
-                && self.tags.contains_key(&gap.asset)
+                && self.tags.get(&gap.asset).is_some_and(|tags| left > stated(tags))
             {
                 self.verdict
                     .harm(Harm::WrongGap, Side::Kafka, || format!("{}: a gap event counts {left} too many: {}", gap.asset, gap.text));

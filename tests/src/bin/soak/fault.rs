@@ -16,6 +16,8 @@ use system_tests::proxy::{Fault as Link, Proxy};
 use system_tests::wait;
 
 const MAX: Duration = Duration::from_secs(120);
+/// Milliseconds before an orderly stop from which on it is not told what devices said: so far behind them an edge is on a busy machine.
+const BEHIND: i64 = 3_000;
 
 /// Where faults happen.
 pub(crate) struct Site {
@@ -143,7 +145,7 @@ impl Fault {
                 plant.edge.wait_died(MAX)
             }
             Self::EdgeStopped => {
-                *deaf_since = Some(wait::now() - 1_000);
+                *deaf_since = Some(wait::now() - BEHIND);
                 plant.edge.stop()
             }
             Self::EdgeFrozen => plant.edge.freeze(),
@@ -210,7 +212,7 @@ impl Fault {
 
 /// Stops the edge and starts it by this program.
 fn restart(plant: &mut Plant, wrapper: Vec<String>) -> anyhow::Result<()> {
-    let since = wait::now() - 1_000;
+    let since = wait::now() - BEHIND;
     plant.edge.stop()?;
     plant.edge.wrap(wrapper);
     plant.start_edge()?;

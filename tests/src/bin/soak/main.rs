@@ -36,6 +36,9 @@ struct Arguments {
     /// Chooses the faults; without it one is chosen, and printed. The same seed gives the same faults, though not at the same microsecond.
     #[arg(long)]
     seed: Option<u64>,
+    /// Makes only faults whose names contain this, e.g. `disk`.
+    #[arg(long, default_value = "")]
+    only: String,
     /// Also writes a report (Markdown) there.
     #[arg(long)]
     report: Option<PathBuf>,
@@ -47,10 +50,12 @@ fn main() -> anyhow::Result<ExitCode> {
     eprintln!("soak: seed {seed}; starting Kafka, NATS, devices, edge and forwarder");
     let mut site = start()?;
     let mut report = Report::new(seed);
+    let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| fault.to_string().contains(&arguments.only)).collect();
+    anyhow::ensure!(!faults.is_empty(), "no fault has {:?} in its name", arguments.only);
     let mut random = StdRng::seed_from_u64(seed);
     let end = Instant::now() + Duration::from_secs(60 * arguments.minutes);
     while Instant::now() < end {
-        let round = round(&mut site, &mut random).with_context(|| format!("seed {seed}"))?;
+        let round = round(&mut site, &faults, &mut random).with_context(|| format!("seed {seed}"))?;
         eprintln!("soak: {round}");
         report.add(round);
     }
@@ -92,12 +97,12 @@ fn start() -> anyhow::Result<Site> {
 }
 
 /// One fault or two at a time, for a while; then everything is whole again, for a while.
-fn round(site: &mut Site, random: &mut StdRng) -> anyhow::Result<Round> {
-    let first = *Fault::ALL.choose(random).context("there are faults")?;
+fn round(site: &mut Site, all: &[Fault], random: &mut StdRng) -> anyhow::Result<Round> {
+    let first = *all.choose(random).context("there are faults")?;
     let mut faults = vec![first];
     // Each other one that can happen together with the first.
     if random.random_bool(0.4)
-        && let Some(second) = Fault::ALL.iter().filter(|fault| fault.goes_with(first)).collect::<Vec<_>>().choose(random)
+        && let Some(second) = all.iter().filter(|fault| fault.goes_with(first)).collect::<Vec<_>>().choose(random)
     {
         faults.push(**second);
     }
