@@ -26,6 +26,8 @@ pub enum GapReason {
     ConnectionLost,
     /// The edge ended without stopping in order, and heard nothing until it ran again.
     EdgeCrashed,
+    /// The edge stopped in order, and what the device had to tell by then was not all on its way.
+    EdgeStopped,
     /// The device's gateway failed, and heard nothing until it had been started anew.
     GatewayFailed,
     /// The gateway did not poll the device for many intervals, because it did not run or had to wait for other devices of the same line.
@@ -44,6 +46,7 @@ impl GapReason {
             Self::DeviceQueueOverflow => "device_queue_overflow",
             Self::ConnectionLost => "connection_lost",
             Self::EdgeCrashed => "edge_crashed",
+            Self::EdgeStopped => "edge_stopped",
             Self::GatewayFailed => "gateway_failed",
             Self::NotPolled => "not_polled",
         }

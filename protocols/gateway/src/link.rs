@@ -136,7 +136,7 @@ impl DeviceLink {
         Self { name: name.into(), asset: asset.into(), sender, status, unheard }
     }
 
-    /// What the device says from `since` on is not heard, because of `reason`, and `why` in a sentence; told as a gap when it answers.
+    /// What the device says from `since` on is not heard, because of `reason`, and `why` in a sentence; told as a gap when it answers, or when the edge stops.
     pub fn nobody_listens(&self, since: Timestamp, reason: GapReason, why: &'static str) {
         self.unheard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Unheard { since, reason, why });
     }
@@ -175,12 +175,7 @@ impl DeviceLink {
             Some(Connection::Connected) => Ok(()),
             _ => {
                 info!("the device answers");
-                let unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(Unheard { since, reason, why }) = unheard {
-                    let now = Timestamp::now();
-                    // A clock that was set between the two must not turn the gap around.
-                    self.gap(&Gap::before_log(self.asset.clone(), reason, since.min(now), now, why.to_owned())).await?;
-                }
+                self.tell_unheard().await?;
                 self.tell(Availability::Available).await
             }
         }
@@ -202,10 +197,19 @@ impl DeviceLink {
 
     /// Nobody asks the device any more: `avail` becomes UNAVAILABLE if it was not.
     pub(crate) async fn stopped(&self) -> Result<(), Closed> {
+        self.tell_unheard().await?;
         match self.status.set(Connection::Lost) {
             Some(Connection::Lost) => Ok(()),
             _ => self.tell(Availability::Unavailable).await,
         }
+    }
+
+    async fn tell_unheard(&self) -> Result<(), Closed> {
+        let unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Unheard { since, reason, why }) = unheard else { return Ok(()) };
+        let now = Timestamp::now();
+        // A clock that was set between the two must not turn the gap around.
+        self.gap(&Gap::before_log(self.asset.clone(), reason, since.min(now), now, why.to_owned())).await
     }
 
     /// The device lost something, or the gateway could not get it: says so as an event.
@@ -267,6 +271,21 @@ mod tests {
             ids.extend(batch.samples.iter().map(|sample| sample.item.id.to_string()));
         }
         assert_eq!(ids, ["gap", "avail", "avail", "avail"]);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_heard_is_told_when_the_edge_stops_before_the_device_answers() {
+        let (sender, mut receiver) = channel(1 << 20);
+        let link = DeviceLink::new("press", "PRESS-1", sender);
+        link.lost("the gateway failed").await.expect("open");
+        link.nobody_listens(Timestamp::from_millis(1_000), GapReason::GatewayFailed, "the gateway failed");
+        link.stopped().await.expect("open");
+        drop(link);
+        let mut ids = Vec::new();
+        while let Some(batch) = receiver.recv().await {
+            ids.extend(batch.samples.iter().map(|sample| sample.item.id.to_string()));
+        }
+        assert_eq!(ids, ["avail", "gap"]);
     }
 
     #[tokio::test]

@@ -100,7 +100,7 @@ impl Device {
             // Ids of subscriptions start anew with the server, and may be somebody else's now.
             info!("the server was restarted");
             self.abandon();
-            self.tell_gap("the server was restarted: what it told before that is lost".to_owned()).await?;
+            self.tell_gap(GapReason::ConnectionLost, "the server was restarted: what it told before that is lost".to_owned()).await?;
         }
         if started.is_some() {
             self.started = started;
@@ -113,6 +113,7 @@ impl Device {
             }
             self.read_methods(session).await?;
         }
+        self.heard.begins(Timestamp::now());
         let all = |item: &Item| item.subscription.is_none();
         self.follow(session, all).await?;
         self.is_known = true;
@@ -146,10 +147,10 @@ impl Device {
     }
 
     /// Says that what the server had to tell since it was last heard is lost, as far as anyone can know.
-    pub(crate) async fn tell_gap(&mut self, detail: String) -> Result<(), Closed> {
-        // Before the first message there is nothing to miss.
+    pub(crate) async fn tell_gap(&mut self, reason: GapReason, detail: String) -> Result<(), Closed> {
+        // Before there was a subscription there is nothing to miss.
         let Some(from) = self.heard.since() else { return Ok(()) };
-        let (reason, to) = (GapReason::ConnectionLost, Timestamp::now());
+        let to = Timestamp::now();
         self.heard.told(to);
         // A clock that was set between the two must not turn the gap around.
         let from = from.min(to);

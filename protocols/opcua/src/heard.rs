@@ -17,7 +17,7 @@ pub(crate) struct Heard {
     ahead: Option<i64>,
     /// By subscription: one's message says nothing about another's values.
     until: HashMap<u32, Timestamp>,
-    /// What was lost before is told up to here.
+    /// What was lost before is told up to here; at first: when the server was asked to tell.
     told: Option<Timestamp>,
 }
 
@@ -35,7 +35,12 @@ impl Heard {
         self.until.insert(subscription, until);
     }
 
-    /// Since when something may be missing; `None` before the first message: then there is nothing to miss.
+    /// From now on the server is asked to tell: what it tells before its first message arrives may be missing, too.
+    pub(crate) fn begins(&mut self, now: Timestamp) {
+        self.told.get_or_insert(now);
+    }
+
+    /// Since when something may be missing; `None` before it was asked to tell anything.
     pub(crate) fn since(&self) -> Option<Timestamp> {
         self.until.values().min().copied().or(self.told)
     }
@@ -59,7 +64,9 @@ mod tests {
     #[test]
     fn a_message_that_waited_counts_from_when_it_was_published() {
         let mut heard = Heard::default();
-        assert_eq!(heard.since(), None, "nothing was heard, so nothing can be missing");
+        assert_eq!(heard.since(), None, "nothing was asked for, so nothing can be missing");
+        heard.begins(at(2));
+        assert_eq!(heard.since(), Some(at(2)));
         // The server's clock is an hour ahead; the first message took 5 ms.
         heard.message(1, Some(at(3_600_000)), at(5));
         heard.message(1, Some(at(3_600_100)), at(900));

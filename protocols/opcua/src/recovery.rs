@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use asset_stream::GapReason;
 use opcua::client::services::{Republish, TransferSubscriptions};
 use opcua::client::{Session, UARequest};
 use opcua::types::{NotificationMessage, StatusCode};
@@ -166,7 +167,8 @@ impl Device {
         }
         if given_up {
             self.undecodable = None;
-            self.tell_gap("a message of the server could not be decoded, whenever it was asked for".to_owned()).await?;
+            self.tell_gap(GapReason::ConnectionLost, "a message of the server could not be decoded, whenever it was asked for".to_owned())
+                .await?;
         }
         info!(id, messages = fetched, "subscription taken up");
         Ok(true)
@@ -200,7 +202,7 @@ impl Device {
         }
         info!(id, fetched, missing, "messages were left out and asked for again");
         if missing > 0 {
-            self.tell_gap(format!("the server could not give {missing} notification messages again")).await?;
+            self.tell_gap(GapReason::ConnectionLost, format!("the server could not give {missing} notification messages again")).await?;
         }
         Ok(())
     }
@@ -215,7 +217,7 @@ impl Device {
         subscription::delete(session, &lost).await;
         self.lose(&lost);
         self.replaced += 1;
-        self.tell_gap(format!("{why}: what it told meanwhile is lost")).await?;
+        self.tell_gap(GapReason::ConnectionLost, format!("{why}: what it told meanwhile is lost")).await?;
         self.follow(session, |item| item.is_subscribed() && item.subscription.is_none() && !item.is_refused()).await
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use asset_stream::GapReason;
 use gateway::{Backoff, DeviceLink, Gateway, RunFuture};
 use opcua::types::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -73,18 +74,27 @@ enum End {
 
 async fn run(config: Arc<Config>, shared: Shared, link: DeviceLink, stop: CancellationToken) {
     let mut device = Device::new(config.clone(), link.clone());
+    keep_connected(&mut device, &config, &shared, &stop).await;
+    // Nobody takes the subscriptions up again: their ids are forgotten with this process. With a log that is closed, nobody hears it either.
+    let detail = "the edge was stopped: what the server had not sent by then, and what was still on its way, is lost";
+    device.tell_gap(GapReason::EdgeStopped, detail.to_owned()).await.ok();
+}
+
+/// Works with the device until the edge stops.
+async fn keep_connected(device: &mut Device, config: &Config, shared: &Shared, stop: &CancellationToken) {
+    let name = device.link.name().clone();
     let mut retry = Backoff::new(RETRY.0, RETRY.1);
     let mut refused = Backoff::new(REFUSED.0, REFUSED.1);
     let mut login = Backoff::new(LOGIN_REFUSED.0, LOGIN_REFUSED.1);
     loop {
         let opened = tokio::select! {
             () = stop.cancelled() => return,
-            opened = connect::open(&config, &shared, link.name()) => opened,
+            opened = connect::open(config, shared, &name) => opened,
         };
         let refusal = match opened {
             Ok((line, chosen)) => {
                 let times = device.times_connected;
-                match serve(&mut device, line, &chosen, &stop).await {
+                match serve(device, line, &chosen, stop).await {
                     End::Stopped => return,
                     End::Anew(refusal) => {
                         if device.times_connected != times {
@@ -104,7 +114,7 @@ async fn run(config: Arc<Config>, shared: Shared, link: DeviceLink, stop: Cancel
             Again::MuchLater => login.next_delay(),
         };
         debug!(again_in_s = delay.as_secs_f32(), "not connected");
-        if link.lost(refusal.words).await.is_err() {
+        if device.link.lost(refusal.words).await.is_err() {
             return;
         }
         tokio::select! {
@@ -121,7 +131,6 @@ async fn serve(device: &mut Device, mut line: Line, chosen: &Chosen, stop: &Canc
         end = follow(device, &mut line, chosen) => end,
     };
     if matches!(end, End::Stopped) {
-        // Nobody could take the subscriptions up again: their ids are forgotten with this process.
         line.close().await;
     }
     end

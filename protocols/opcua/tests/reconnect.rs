@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use asset_stream::Timestamp;
 use support::proxy::{Mode, Proxy};
 use support::server::Server;
 use support::{Edge, assert_gapless, counters, python, wait_until};
@@ -134,4 +135,23 @@ async fn messages_are_acknowledged_once_durable_and_a_clean_stop_leaves_nothing_
     assert_eq!(server.stats().await.subscriptions, 0);
     edge.wait_for_samples("avail", 2, SOON).await;
     assert_eq!(edge.kept().texts("avail"), ["AVAILABLE", "UNAVAILABLE"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_tells_what_the_server_could_not_give_any_more() {
+    let Some((mut server, proxy, mut edge)) = flowing(100).await else { return };
+    proxy.set(Mode::Swallow);
+    let swallowed = Timestamp::now();
+    let reached = server.stats().await.count + 10;
+    server.reach(reached).await;
+    edge.stop().await;
+    edge.wait_for_samples("avail", 2, SOON).await;
+    let kept = edge.kept();
+    assert!(kept.last_number("counter0") < reached, "the proxy swallowed nothing");
+    let gaps = kept.texts("gap");
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    let gap: serde_json::Value = serde_json::from_str(&gaps[0]).expect("JSON");
+    assert_eq!(gap["reason"], "edge_stopped", "{gap}");
+    let from = gap["from"].as_str().expect("a time");
+    assert!(from <= swallowed.to_string().as_str(), "nothing was heard after {swallowed}: {gap}");
 }

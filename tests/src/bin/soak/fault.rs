@@ -16,8 +16,6 @@ use system_tests::proxy::{Fault as Link, Proxy};
 use system_tests::wait;
 
 const MAX: Duration = Duration::from_secs(120);
-/// Milliseconds before an orderly stop from which on it is not told what devices said: so far behind them an edge is on a busy machine.
-const BEHIND: i64 = 3_000;
 
 /// Where faults happen.
 pub(crate) struct Site {
@@ -145,7 +143,7 @@ impl Fault {
                 plant.edge.wait_died(MAX)
             }
             Self::EdgeStopped => {
-                *deaf_since = Some(wait::now() - BEHIND);
+                *deaf_since = Some(wait::now());
                 plant.edge.stop()
             }
             Self::EdgeFrozen => plant.edge.freeze(),
@@ -212,7 +210,7 @@ impl Fault {
 
 /// Stops the edge and starts it by this program.
 fn restart(plant: &mut Plant, wrapper: Vec<String>) -> anyhow::Result<()> {
-    let since = wait::now() - BEHIND;
+    let since = wait::now();
     plant.edge.stop()?;
     plant.edge.wrap(wrapper);
     plant.start_edge()?;
