@@ -10,8 +10,8 @@ use system_tests::plant::Plant;
 #[test]
 fn an_edge_that_stood_still_goes_on_and_tells_what_it_could_not_hear() -> anyhow::Result<()> {
     let mut plant = Plant::new("edge-frozen", Broker::shared()?, "")?;
-    // Five changes a second of each tag: the servers' queues (500) hold more than the longest standstill brings.
-    for plan in [Plan { rate: 1_000, ..Plan::new(Make::Fast, 4, 50) }, Plan { poll: 100, ..Plan::new(Make::PymodbusTcp, 2, 20) }] {
+    // Ten changes a second of each tag: the longer standstill brings more than the servers' queues (500) hold.
+    for plan in [Plan { rate: 2_000, ..Plan::new(Make::Fast, 4, 50) }, Plan { poll: 100, ..Plan::new(Make::PymodbusTcp, 2, 20) }] {
         let devices = Devices::start(plan, plant.folder())?;
         plant.add(devices)?;
     }

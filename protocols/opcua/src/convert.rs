@@ -74,8 +74,8 @@ pub(crate) fn convert(data: &DataValue, meaning: &Meaning) -> Converted {
 
 /// Whether the server's queue for this item was full, so that values before this one are missing.
 pub(crate) fn overflowed(data: &DataValue) -> bool {
-    // Without the info type "data value" the bit has no meaning; node-opcua and Milo set both.
-    data.status.is_some_and(|status| status.bits() & (OVERFLOW | INFO_TYPE) == OVERFLOW | INFO_TYPE)
+    // The standard wants the info type "data value" beside the bit; async-opcua's servers forget it, and nothing else is meant by it then.
+    data.status.is_some_and(|status| status.bits() & OVERFLOW != 0)
 }
 
 /// A status in words and in full, e.g. `BadSensorFailure (0x808C0000)`.

@@ -222,7 +222,7 @@ impl Device {
             }
             let read = convert(&data, &item.meaning);
             item.settle_kind(kind_of_value(&read.value));
-            item.accept(None);
+            item.accept(None, 1);
             let Follow::Constant { told } = &mut item.follow else { continue };
             if told.as_ref() == Some(&read.value) {
                 continue;
@@ -268,8 +268,8 @@ impl Device {
             for (place, answer) in places.into_iter().zip(answers) {
                 let item = &mut self.items[place];
                 match answer {
-                    Added::Yes => {
-                        item.accept(Some(id));
+                    Added::Yes { queue_size } => {
+                        item.accept(Some(id), queue_size);
                         has_events |= matches!(item.follow, Follow::Events { .. });
                     }
                     Added::Full => rest.push(place),

@@ -44,7 +44,24 @@ pub(crate) struct Item {
     refused: Option<StatusCode>,
     /// When its last value was observed.
     pub(crate) last: Option<Timestamp>,
+    queue: Queue,
     overflow: Overflow,
+}
+
+/// The server's queue of an item, by what its messages brought.
+#[derive(Debug, Default)]
+struct Queue {
+    /// How many values the server keeps.
+    size: u32,
+    /// The message that is being read, by its number.
+    message: Option<u32>,
+    /// Its values of the item so far, and when the first of them was observed.
+    values: u32,
+    first: Option<Timestamp>,
+    /// When the last value of the message before was observed.
+    before: Option<Timestamp>,
+    /// The server marks overflows.
+    is_marked: bool,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +82,7 @@ impl Item {
             subscription: None,
             refused: None,
             last: None,
+            queue: Queue::default(),
             overflow: Overflow::default(),
         }
     }
@@ -123,15 +141,40 @@ impl Item {
         Some(Sample::bad(self.data.clone(), status_text(status), now, now))
     }
 
-    /// The server takes the item.
-    pub(crate) fn accept(&mut self, subscription: Option<u32>) {
+    /// The server takes the item, and keeps `queue_size` values of it.
+    pub(crate) fn accept(&mut self, subscription: Option<u32>, queue_size: u32) {
         self.subscription = subscription;
         self.refused = None;
+        self.queue = Queue { size: queue_size, is_marked: self.queue.is_marked, ..Queue::default() };
     }
 
-    /// The server's queue of the item overflowed before `to`: gives the time to be told as a gap, unless one was told a moment ago.
-    pub(crate) fn overflowed(&mut self, to: Timestamp, now: Instant) -> Option<(Timestamp, Timestamp)> {
-        let from = self.overflow.pending.map_or(self.last.unwrap_or(to), |(from, _)| from);
+    /// A value came with the message `number`, marked as the one behind an overflow or not. Gives the time in which values are missing, if
+    /// that is to be told now. Many servers mark nothing: there a queue that came full is taken for one that overflowed, unless it is of one
+    /// value, which is always full.
+    #[inline]
+    pub(crate) fn received(&mut self, number: u32, at: Timestamp, is_marked: bool, now: Instant) -> Option<(Timestamp, Timestamp)> {
+        let queue = &mut self.queue;
+        if queue.message != Some(number) {
+            (queue.message, queue.values, queue.first, queue.before) = (Some(number), 0, Some(at), self.last);
+        }
+        queue.values += 1;
+        queue.is_marked |= is_marked;
+        self.last = Some(at);
+        // Which end of the queue is marked differs between servers; what is missing is older than all of it.
+        let to = if is_marked {
+            at
+        } else if queue.values == queue.size && queue.size > 1 && !queue.is_marked {
+            queue.first.unwrap_or(at)
+        } else {
+            return None;
+        };
+        let from = queue.before.unwrap_or(to);
+        self.overflowed(from, to, now)
+    }
+
+    /// The server's queue of the item overflowed: gives the time to be told as a gap, unless one was told a moment ago.
+    fn overflowed(&mut self, from: Timestamp, to: Timestamp, now: Instant) -> Option<(Timestamp, Timestamp)> {
+        let from = self.overflow.pending.map_or(from, |(from, _)| from);
         if self.overflow.told.is_some_and(|told| now.duration_since(told) < OVERFLOW_TOLD_EVERY) {
             self.overflow.pending = Some((from, to));
             return None;

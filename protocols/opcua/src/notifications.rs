@@ -35,26 +35,34 @@ pub(crate) fn has_data(message: &NotificationMessage) -> bool {
 /// Reads a message. `ingested`: when it arrived.
 pub(crate) fn read(message: NotificationMessage, items: &mut [Item], events: &mut EventReader, ingested: Timestamp) -> Told {
     let mut told = Told::default();
-    let now = Instant::now();
+    let (number, now) = (message.sequence_number, Instant::now());
     for part in message.notification_data.unwrap_or_default() {
-        read_part(part, items, events, ingested, now, &mut told);
+        read_part(part, items, events, At { number, ingested, now }, &mut told);
     }
     told
 }
 
-fn read_part(part: ExtensionObject, items: &mut [Item], events: &mut EventReader, ingested: Timestamp, now: Instant, told: &mut Told) {
+/// A message's number, and when it arrived, by both clocks.
+#[derive(Clone, Copy)]
+struct At {
+    number: u32,
+    ingested: Timestamp,
+    now: Instant,
+}
+
+fn read_part(part: ExtensionObject, items: &mut [Item], events: &mut EventReader, at: At, told: &mut Told) {
     if part.inner_is::<DataChangeNotification>() {
         let changes = part.into_inner_as::<DataChangeNotification>().and_then(|n| n.monitored_items).unwrap_or_default();
         told.samples.reserve(changes.len());
         for change in changes {
             if let Some(item) = place(change.client_handle).and_then(|place| items.get_mut(place)) {
-                read_value(&change.value, item, ingested, now, told);
+                read_value(&change.value, item, at, told);
             }
         }
     } else if part.inner_is::<EventNotificationList>() {
         for event in part.into_inner_as::<EventNotificationList>().and_then(|n| n.events).unwrap_or_default() {
             if let Some(item) = place(event.client_handle).and_then(|place| items.get_mut(place)) {
-                read_event(&event, item, events, ingested, told);
+                read_event(&event, item, events, at, told);
             }
         }
     } else if let Some(change) = part.inner_as::<StatusChangeNotification>() {
@@ -65,32 +73,32 @@ fn read_part(part: ExtensionObject, items: &mut [Item], events: &mut EventReader
 }
 
 #[inline]
-fn read_value(data: &DataValue, item: &mut Item, ingested: Timestamp, now: Instant, told: &mut Told) {
+fn read_value(data: &DataValue, item: &mut Item, at: At, told: &mut Told) {
     let read = convert(data, &item.meaning);
-    let timestamp = read.timestamp.unwrap_or(ingested);
-    if overflowed(data)
-        && let Some((from, to)) = item.overflowed(timestamp, now)
-    {
+    let timestamp = read.timestamp.unwrap_or(at.ingested);
+    if let Some((from, to)) = item.received(at.number, timestamp, overflowed(data), at.now) {
         told.gaps.push(overflow(item, from, to));
     }
     if !matches!(read.quality, asset_stream::Quality::Bad(_)) {
         item.settle_kind(kind_of_value(&read.value));
     }
-    item.last = Some(timestamp);
     told.samples.push(Sample {
         item: item.data.clone(),
         value: read.value,
         quality: read.quality,
         timestamp,
-        ingested,
+        ingested: at.ingested,
         attributes: read.attributes,
     });
 }
 
-fn read_event(event: &EventFieldList, item: &mut Item, events: &mut EventReader, ingested: Timestamp, told: &mut Told) {
+fn read_event(event: &EventFieldList, item: &mut Item, events: &mut EventReader, at: At, told: &mut Told) {
+    let ingested = at.ingested;
     match events.read(&item.data.id, event.event_fields.as_deref().unwrap_or_default(), ingested) {
         Occurrence::Event(sample) => {
-            item.last = Some(sample.timestamp);
+            if let Some((from, to)) = item.received(at.number, sample.timestamp, false, at.now) {
+                told.gaps.push(overflow(item, from, to));
+            }
             told.samples.push(sample);
         }
         Occurrence::RefreshRequired => told.needs_refresh = true,
@@ -102,7 +110,7 @@ fn read_event(event: &EventFieldList, item: &mut Item, events: &mut EventReader,
 /// The gap of an item whose queue on the server overflowed.
 pub(crate) fn overflow(item: &Item, from: Timestamp, to: Timestamp) -> Gap {
     let detail = format!(
-        "the server's queue of {:?} overflowed: queue_size is smaller than its changes within one publishing interval or outage",
+        "the server's queue of {:?} was full: queue_size is smaller than its changes within one publishing interval or outage",
         item.data.id
     );
     let asset = item.data.asset.clone();
@@ -146,22 +154,50 @@ mod tests {
         Item::all(&config, &DeviceLink::new("plc", "PLC-1", channel(1 << 20).0))
     }
 
-    fn tell(items: &mut [Item], changes: Vec<(u32, DataValue)>) -> Told {
+    fn tell(items: &mut [Item], number: u32, changes: Vec<(u32, DataValue)>) -> Told {
         let changes = changes.into_iter().map(|(client_handle, value)| MonitoredItemNotification { client_handle, value }).collect();
-        let message = NotificationMessage::data_change(1, DateTime::now(), changes, Vec::new());
+        let message = NotificationMessage::data_change(number, DateTime::now(), changes, Vec::new());
         read(message, items, &mut EventReader::new("PLC-1".into()), Timestamp::from_millis(0))
+    }
+
+    fn good(second: u16) -> DataValue {
+        DataValue::new_at_status(i32::from(second), DateTime::ymd_hms(2026, 1, 1, 0, 0, second), StatusCode::Good)
+    }
+
+    fn marked(second: u16) -> DataValue {
+        DataValue { status: Some(StatusCode::Good.set_overflow(true)), ..good(second) }
+    }
+
+    /// From and to of the gaps, in seconds.
+    fn seconds(told: &Told) -> Vec<(i64, i64)> {
+        let second = |at: Timestamp| at.millis() / 1_000 % 60;
+        told.gaps.iter().map(|gap| (second(gap.from), second(gap.to))).collect()
     }
 
     #[test]
     fn an_overflow_is_told_as_a_gap_of_the_item_once_in_a_while() {
         let mut items = items(2);
-        let overflow = StatusCode::Good.set_overflow(true).set_info_type(opcua::types::StatusCodeInfoType::DataValue);
-        let value = |n: i32| DataValue::new_at_status(n, DateTime::ymd_hms(2026, 1, 1, 0, 0, 1), overflow);
-        let told = tell(&mut items, vec![(1, DataValue::new_now(1)), (2, value(1)), (2, value(2)), (2, value(3))]);
-        assert_eq!(told.samples.len(), 4);
+        tell(&mut items, 1, vec![(2, good(1))]);
+        let told = tell(&mut items, 2, vec![(1, good(1)), (2, good(5)), (2, good(6)), (2, marked(7)), (2, marked(8))]);
+        assert_eq!(told.samples.len(), 5);
         let [gap] = &told.gaps[..] else { panic!("one gap: {:?}", told.gaps) };
         assert_eq!((gap.item.as_deref(), gap.count, gap.reason.as_str()), (Some("v1"), None, "device_queue_overflow"));
+        assert_eq!(seconds(&told), [(1, 7)], "whichever end of the queue a server marks, what is missing is older than all of it");
         assert!(told.samples.iter().all(|sample| sample.quality == Quality::Good));
+    }
+
+    #[test]
+    fn a_queue_that_comes_full_counts_as_overflowed_unless_the_server_marks_overflows() {
+        let mut items = items(3);
+        items[0].accept(Some(1), 3);
+        items[1].accept(Some(1), 3);
+        items[2].accept(Some(1), 1);
+        let full = |handle: u32, from: u16| (from..from + 3).map(move |second| (handle, good(second)));
+        tell(&mut items, 1, vec![(1, good(1)), (2, marked(1)), (3, good(1))]);
+        let told = tell(&mut items, 2, full(1, 5).chain(full(2, 5)).chain([(3, good(5))]).collect());
+        assert_eq!(seconds(&told), [(1, 5)], "of the first item alone: {:?}", told.gaps);
+        let told = tell(&mut items, 3, full(1, 8).take(2).collect());
+        assert_eq!(seconds(&told), [], "a queue with room left");
     }
 
     #[test]
@@ -169,7 +205,7 @@ mod tests {
         let mut items = items(2);
         let bad = DataValue { status: Some(StatusCode::BadSensorFailure), ..DataValue::null() };
         let told =
-            tell(&mut items, vec![(0, DataValue::new_now(1)), (9, DataValue::new_now(1)), (1, bad), (1, DataValue::new_now(2.5_f64))]);
+            tell(&mut items, 1, vec![(0, DataValue::new_now(1)), (9, DataValue::new_now(1)), (1, bad), (1, DataValue::new_now(2.5_f64))]);
         let seen: Vec<_> = told.samples.iter().map(|s| (&*s.item.id, s.item.kind, s.value == Value::Float64(2.5))).collect();
         assert_eq!(seen, [("v0", Kind::Events, false), ("v0", Kind::Samples, true)]);
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use opcua::client::services::{CreateMonitoredItems, CreateSubscription, DeleteSubscriptions};
 use opcua::client::{Session, UARequest};
 use opcua::types::{
-    AttributeId, DataChangeFilter, DataChangeTrigger, DeadbandType, ExtensionObject, MonitoredItemCreateRequest, MonitoringMode,
-    MonitoringParameters, NodeId, ReadValueId, StatusCode, TimestampsToReturn,
+    AttributeId, DataChangeFilter, DataChangeTrigger, DeadbandType, ExtensionObject, MonitoredItemCreateRequest, MonitoredItemCreateResult,
+    MonitoringMode, MonitoringParameters, NodeId, ReadValueId, StatusCode, TimestampsToReturn,
 };
 use tracing::{debug, warn};
 
@@ -85,8 +85,8 @@ pub(crate) async fn delete(session: &Session, ids: &[u32]) {
 /// What became of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Added {
-    /// It is part of the subscription.
-    Yes,
+    /// It is part of the subscription; the server keeps so many values of it.
+    Yes { queue_size: u32 },
     /// The subscription is full.
     Full,
     /// The server does not take it.
@@ -104,14 +104,14 @@ pub(crate) async fn add(
 ) -> Result<Vec<Added>, StatusCode> {
     let requests: Vec<MonitoredItemCreateRequest> = places.iter().map(|&place| request(place, &items[place])).collect();
     let mut answers = create_items(session, limits, subscription, &requests).await?;
-    let is_filter = |status: &StatusCode| {
+    let is_filter = |created: &Created| {
         [
             StatusCode::BadDeadbandFilterInvalid,
             StatusCode::BadFilterNotAllowed,
             StatusCode::BadMonitoredItemFilterInvalid,
             StatusCode::BadMonitoredItemFilterUnsupported,
         ]
-        .contains(status)
+        .contains(&created.status)
     };
     let with_deadband = |at: &usize| matches!(items[places[*at]].follow, Follow::Variable { deadband: Some(_), .. });
     let again: Vec<usize> = (0..places.len()).filter(|at| is_filter(&answers[*at]) && with_deadband(at)).collect();
@@ -122,12 +122,34 @@ pub(crate) async fn add(
         let second = create_items(session, limits, subscription, &plain).await?;
         again.iter().zip(second).for_each(|(at, answer)| answers[*at] = answer);
     }
-    let added = |status: StatusCode| match status {
+    tell_small_queues(items, places, &requests, &answers);
+    let added = |created: Created| match created.status {
         StatusCode::BadTooManyMonitoredItems => Added::Full,
         status if status.is_bad() => Added::Refused(status),
-        _ => Added::Yes,
+        _ => Added::Yes { queue_size: created.queue_size },
     };
     Ok(answers.into_iter().map(added).collect())
+}
+
+/// What the server made of a request.
+#[derive(Clone, Copy)]
+struct Created {
+    status: StatusCode,
+    /// As the server revised it; 0 where it does not say.
+    queue_size: u32,
+}
+
+/// Outages cost more than the device file says where the server keeps less than it asks for.
+fn tell_small_queues(items: &[Item], places: &[usize], requests: &[MonitoredItemCreateRequest], answers: &[Created]) {
+    let is_small = |at: &usize| {
+        let (asked, created) = (requests[*at].requested_parameters.queue_size, answers[*at]);
+        !created.status.is_bad() && (1..asked).contains(&created.queue_size)
+    };
+    let small: Vec<usize> = (0..answers.len()).filter(is_small).collect();
+    if let Some(&at) = small.first() {
+        let (first, asked, kept) = (&items[places[at]].data.id, requests[at].requested_parameters.queue_size, answers[at].queue_size);
+        warn!(count = small.len(), %first, asked, kept, "the server keeps fewer values than queue_size asks for: shorter outages lose values");
+    }
 }
 
 async fn create_items(
@@ -135,14 +157,15 @@ async fn create_items(
     limits: &Limits,
     subscription: u32,
     requests: &[MonitoredItemCreateRequest],
-) -> Result<Vec<StatusCode>, StatusCode> {
+) -> Result<Vec<Created>, StatusCode> {
     in_pieces(limits.monitored_items(), requests, |requests| async move {
         let request = CreateMonitoredItems::new(subscription, session)
             .timestamps_to_return(TimestampsToReturn::Both)
             .items_to_create(requests)
             .timeout(SLOW);
         let created = request.send(session.channel()).await?.results;
-        Ok(created.into_iter().map(|item| item.result.status_code).collect())
+        let of = |item: MonitoredItemCreateResult| Created { status: item.status_code, queue_size: item.revised_queue_size };
+        Ok(created.into_iter().map(|item| of(item.result)).collect())
     })
     .await
 }

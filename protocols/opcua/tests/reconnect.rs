@@ -60,6 +60,32 @@ async fn a_connection_that_ends_in_the_middle_of_a_message_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_outage_that_is_longer_than_the_queue_is_told_also_where_the_server_marks_nothing() {
+    let Some((mut server, proxy, edge)) = flowing(5).await else { return };
+    proxy.set(Mode::Cut);
+    let reached = server.stats().await.count + 30;
+    server.reach(reached).await;
+    proxy.set(Mode::Pass);
+    for i in 0..COUNTERS {
+        edge.wait_for_number(&format!("counter{i}"), reached, SOON).await;
+    }
+    let kept = edge.kept();
+    let gaps: Vec<serde_json::Value> = kept.texts("gap").iter().map(|gap| serde_json::from_str(gap).expect("JSON")).collect();
+    for i in 0..COUNTERS {
+        let id = format!("counter{i}");
+        let told: Vec<_> = gaps.iter().filter(|gap| gap["reason"] == "device_queue_overflow" && gap["item"] == id.as_str()).collect();
+        let (numbers, samples) = (kept.numbers(&id), kept.of(&id));
+        let holes: Vec<usize> = (1..numbers.len()).filter(|at| numbers[*at] != numbers[at - 1] + 1).collect();
+        assert!(!holes.is_empty(), "{id}: the server kept more than it was asked to: {numbers:?}");
+        for at in holes {
+            let (from, to) = (samples[at - 1].timestamp.to_string(), samples[at].timestamp.to_string());
+            let tells = told.iter().any(|gap| gap["from"].as_str() <= Some(&from) && gap["to"].as_str() >= Some(&to));
+            assert!(tells, "{id}: after {} came {}, between {from} and {to}; told: {told:?}", numbers[at - 1], numbers[at]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_half_open_connection_is_noticed_and_loses_nothing() {
     let Some((mut server, proxy, edge)) = flowing(200).await else { return };
     proxy.set(Mode::Swallow);
