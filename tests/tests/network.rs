@@ -202,3 +202,15 @@ fn opc_ua_over_a_bad_link_loses_no_value() -> anyhow::Result<()> {
 fn a_link_of_64_kbit_drains_what_cannot_be_compressed() -> anyhow::Result<()> {
     costs_time_and_nothing_else("thin-dense", 2000, UNCOMPRESSED, Duration::from_secs(1800), |site| site.collect(20_000, THIN))
 }
+
+#[test]
+#[ignore = "takes ten minutes"]
+fn reading_back_ends_over_a_link_that_carries_no_batch_within_the_first_time_limit() -> anyhow::Result<()> {
+    costs_time_and_nothing_else("thin-read-back", 2000, UNCOMPRESSED, Duration::from_secs(600), |site| {
+        site.collect(2500, Quality::default())?;
+        site.plant.edge.wait_status("the backlog is on its way", SOON, |status| backlog(status) < 200)?;
+        site.plant.edge.kill()?;
+        site.link.set(Quality { rate: Some(32_000), ..THIN });
+        site.link.at_edge(|| site.plant.edge.start())
+    })
+}

@@ -20,6 +20,8 @@ pub(crate) enum Class {
     Refusals,
     /// The log is an older copy. Never a report's meaning.
     Outdated,
+    /// A cluster that can be connected to gives no answer within the time limit. Never a report's meaning.
+    Stalled,
     /// Anything else: build up everything anew, and try again.
     Transient,
 }

@@ -15,8 +15,8 @@ use crate::class::{self, Class, Failure};
 use crate::readback::Standing;
 use crate::topic_client::TopicClient;
 
-/// A cluster that gives nothing for so long has failed: a little longer than librdkafka waits for an answer.
-const STALLED: Duration = Duration::from_secs(70);
+/// A cluster that gives nothing for so much longer than librdkafka waits for an answer has failed.
+const STALLED: Duration = Duration::from_secs(10);
 /// What a record costs beside its key and value, about.
 const OVERHEAD: u64 = 100;
 
@@ -200,8 +200,8 @@ pub(crate) fn each(
         let seen = match client.consumer.poll(Duration::from_millis(100)) {
             None if !turn() => break Ok(Ended::Stopped),
             None => {
-                if heard.elapsed() > STALLED {
-                    break Err(Failure::new(Class::Transient, "the topic cannot be read back: no broker answers"));
+                if heard.elapsed() > client.answer_limit + STALLED {
+                    break Err(Failure::new(Class::Stalled, "the topic cannot be read back: no broker answers"));
                 }
                 continue;
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -14,6 +15,9 @@ use crate::{Config, Error};
 /// How long one question to the cluster may take. Connecting goes on between questions, so a long link needs no more.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The longest time limit for one answer: within it, 64 kbit/s carry nearly two megabytes, twice what a broker takes as a batch.
+pub(crate) const LONGEST_ANSWER: Duration = Duration::from_secs(240);
+
 /// At most so many bytes are asked for at a time, of all partitions together; a larger batch comes alone.
 const FETCH: usize = 256 << 10;
 
@@ -21,12 +25,18 @@ const FETCH: usize = 256 << 10;
 pub(crate) struct TopicClient {
     pub(crate) consumer: BaseConsumer<Quiet>,
     last_error: Arc<LastError>,
+    /// How long an answer may take before its connection is given up.
+    pub(crate) answer_limit: Duration,
 }
 
 impl TopicClient {
-    pub(crate) fn new(config: &Config, role: &str) -> Result<Self, Error> {
+    /// A client whose answers may take `answer_limit`.
+    pub(crate) fn new(config: &Config, role: &str, answer_limit: Duration) -> Result<Self, Error> {
+        Self::with_settings(client::settings(config, role)?, config, answer_limit)
+    }
+
+    fn with_settings(mut settings: ClientConfig, config: &Config, answer_limit: Duration) -> Result<Self, Error> {
         let last_error = Arc::new(LastError::default());
-        let mut settings = client::settings(config, role)?;
         settings
             // librdkafka asks for a name even where no group is joined and nothing committed.
             .set("group.id", format!("openfactory-edge-{}", config.edge_id))
@@ -36,14 +46,25 @@ impl TopicClient {
             // What an interrupted transaction of somebody else holds back must not hide our own records.
             .set("isolation.level", "read_uncommitted")
             .set("auto.offset.reset", "earliest")
-            // An answer that takes longer than `socket.timeout.ms` is begun again for ever: 64 kbit/s carry so much within it.
+            // An answer that takes longer is begun again for ever: 64 kbit/s carry so much within a minute.
+            .set("socket.timeout.ms", answer_limit.as_millis().to_string())
             .set("fetch.max.bytes", FETCH.to_string())
             .set("message.max.bytes", FETCH.to_string())
             .set("fetch.message.max.bytes", (FETCH / 8).to_string())
             .set("queued.max.messages.kbytes", (16 << 10).to_string())
             .set("topic.metadata.refresh.interval.ms", "30000");
         let consumer = settings.create_with_context(Quiet(last_error.clone())).map_err(Error::Client)?;
-        Ok(Self { consumer, last_error })
+        Ok(Self { consumer, last_error, answer_limit })
+    }
+
+    /// The time limit to begin with: a connection that swallows everything is noticed so late.
+    pub(crate) fn short_limit(config: &Config) -> Duration {
+        (config.request_timeout * 6).clamp(PATIENCE * 3, LONGEST_ANSWER)
+    }
+
+    /// What to try when a batch did not come through within the limit.
+    pub(crate) fn longer_limit(&self) -> Duration {
+        (self.answer_limit * 2).min(LONGEST_ANSWER)
     }
 
     /// The topic's partitions. [`Class::Topic`] if there is no such topic.

@@ -86,6 +86,8 @@ pub(crate) struct Worker {
     pub(crate) fuse: Fuse,
     measured_at: Cell<Instant>,
     client: Option<TopicClient>,
+    /// How long the next client waits for an answer.
+    answer_limit: Duration,
     pause: Duration,
 }
 
@@ -104,6 +106,7 @@ impl Worker {
             _ => Doubt::Since { through: durable, quiet_at: now + config.request_timeout },
         };
         let worker = Self {
+            answer_limit: TopicClient::short_limit(&config),
             config,
             log,
             shared,
@@ -154,7 +157,7 @@ impl Worker {
     fn session(&mut self) -> Result<(), Failure> {
         let client = match self.client.take() {
             Some(client) => client,
-            None => TopicClient::new(&self.config, "look").map_err(|e| Failure::new(Class::Transient, e.to_string()))?,
+            None => TopicClient::new(&self.config, "look", self.answer_limit).map_err(|e| Failure::new(Class::Transient, e.to_string()))?,
         };
         let found = match self.check_copy(&client).and_then(|()| self.find_topic(&client)) {
             Ok(Some(found)) => found,
@@ -166,6 +169,10 @@ impl Worker {
             }
         };
         let settled = self.compare(&client, &found).and_then(|()| self.settle(&client, &found));
+        self.answer_limit = match &settled {
+            Err(failure) if failure.class == Class::Stalled => client.longer_limit(),
+            _ => TopicClient::short_limit(&self.config),
+        };
         drop_aside(client, Duration::ZERO);
         match settled? {
             Some(standing) => self.flow(standing, &found),
@@ -309,7 +316,9 @@ impl Worker {
             Class::Time => (State::Refused, failure.text.clone()),
             Class::Outdated => (State::Outdated, failure.text.clone()),
             Class::Record | Class::Neighbour => (State::ReadingBack, failure.text.clone()),
-            Class::Transient => (State::Unreachable, format!("{}; events are kept on disk and tried for ever", failure.text)),
+            Class::Transient | Class::Stalled => {
+                (State::Unreachable, format!("{}; events are kept on disk and tried for ever", failure.text))
+            }
         };
         self.shared.failed(&failure.text);
         self.shared.enter(state, text);

@@ -12,7 +12,7 @@ use crate::admin::{self, Limits};
 use crate::readback::Standing;
 use crate::reading::{self, Numbers, Ours, Places};
 use crate::times::Times;
-use crate::topic_client::TopicClient;
+use crate::topic_client::{LONGEST_ANSWER, TopicClient};
 
 /// Between two looks at the clock.
 const NAP: Duration = Duration::from_millis(50);
@@ -41,7 +41,7 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(super) fn begin(job: &'a Job<'a>, mut progress: Progress, total: u64) -> Result<Self, ReplayError> {
         let (config, topic) = (job.config, &job.config.assets_topic);
-        let client = TopicClient::new(config, "replay-look").map_err(ReplayError::Config)?;
+        let client = TopicClient::new(config, "replay-look", LONGEST_ANSWER).map_err(ReplayError::Config)?;
         let partitions = client.partitions(topic)?;
         let cluster = client.cluster().unwrap_or_default();
         if progress.note.partitions.is_empty() {
