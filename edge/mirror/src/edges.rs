@@ -135,7 +135,7 @@ impl Announcer {
 
     /// Runs until told to stop, or until a younger process shows up.
     pub(crate) fn run(mut self) {
-        let (client, producer) = match (TopicClient::new(&self.config, "edges", TopicClient::short_limit(&self.config)), self.producer()) {
+        let (client, producer) = match (TopicClient::watching(&self.config, "edges"), self.producer()) {
             (Ok(client), Ok(producer)) => (client, producer),
             (Err(e), _) | (_, Err(e)) => {
                 error!(error = service::error::chain(&e), "the edge cannot announce itself");

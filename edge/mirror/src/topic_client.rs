@@ -35,6 +35,14 @@ impl TopicClient {
         Self::with_settings(client::settings(config, role)?, config, answer_limit)
     }
 
+    /// A client that mostly waits for news: it asks less often than librdkafka's twice a second, which a broker of a large fleet would feel.
+    /// Other questions wait for the answer of a fetch on the same connection, so this stays below [`PATIENCE`].
+    pub(crate) fn watching(config: &Config, role: &str) -> Result<Self, Error> {
+        let mut settings = client::settings(config, role)?;
+        settings.set("fetch.wait.max.ms", "1500");
+        Self::with_settings(settings, config, Self::short_limit(config))
+    }
+
     fn with_settings(mut settings: ClientConfig, config: &Config, answer_limit: Duration) -> Result<Self, Error> {
         let last_error = Arc::new(LastError::default());
         settings
