@@ -1,9 +1,9 @@
 //! Kafka → NATS, beside a bare loop that consumes and publishes with the same libraries and promises nothing.
 //!
-//! `OPENFACTORY_KAFKA=host:port OPENFACTORY_NATS_SERVER=program cargo bench -p cloud-forwarder --bench forward -- [--events N] [--rounds N]
-//! [--partitions N] [--assets N,N…] [--json]`
+//! `./dev bench forward`, or `cargo bench --workspace --bench forward -- [--events N] [--rounds N] [--partitions N] [--assets N,N…] [--json]`
+//! with `OPENFACTORY_KAFKA=host:port OPENFACTORY_NATS_SERVER=program`
 //!
-//! Rounds alternate, so that both see the same machine. An asset's events wait for each other where the bare loop's do not: how many assets
+//! All take turns at being first, so that they see the same machine. An asset's events wait for each other where the bare loop's do not: how many assets
 //! share the load decides, so it is measured for several. Without Kafka it says so and ends.
 
 use std::collections::BTreeMap;
@@ -25,6 +25,16 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 
 const STREAM: &str = "BENCH_FORWARD";
 const PREFIX: &str = "ofabench";
+
+/// What is measured.
+#[derive(Clone, Copy)]
+enum Kind {
+    Bare,
+    /// Into JetStream.
+    Forwarder,
+    /// To plain subscribers.
+    Plain,
+}
 
 struct Options {
     events: u64,
@@ -70,12 +80,20 @@ fn main() {
         runtime.block_on(make_topic(&kafka, &topic, options.partitions));
         fill(&kafka, &topic, options.events, *assets);
         let (mut bare, mut ours, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+        let mut kinds = [Kind::Bare, Kind::Forwarder, Kind::Plain];
         for _ in 0..options.rounds {
-            runtime.block_on(empty_stream(&server.url));
-            bare.push(runtime.block_on(bare_loop(&kafka, &server.url, &topic, options.events)));
-            runtime.block_on(empty_stream(&server.url));
-            ours.push(runtime.block_on(forwarder(&kafka, &server.url, &topic, options.events, route())));
-            plain.push(runtime.block_on(forwarder(&kafka, &server.url, &topic, options.events, Route { jetstream: false, ..route() })));
+            for kind in kinds {
+                runtime.block_on(empty_stream(&server.url));
+                match kind {
+                    Kind::Bare => bare.push(runtime.block_on(bare_loop(&kafka, &server.url, &topic, options.events))),
+                    Kind::Forwarder => ours.push(runtime.block_on(forwarder(&kafka, &server.url, &topic, options.events, route()))),
+                    Kind::Plain => {
+                        let route = Route { jetstream: false, ..route() };
+                        plain.push(runtime.block_on(forwarder(&kafka, &server.url, &topic, options.events, route)));
+                    }
+                }
+            }
+            kinds.rotate_left(1);
         }
         report(&options, *assets, [bare, ours, plain].map(spread));
     }

@@ -1,6 +1,6 @@
 //! How fast entries become durable, beside what the disk gives for the same bytes.
 //!
-//! `cargo bench -p edge-buffer --bench append -- [--json] [--rounds N] [--entries N] [--dir DIR]`
+//! `./dev bench append`, or `cargo bench --workspace --bench append -- [--json] [--rounds N] [--entries N] [--dir DIR]`
 //!
 //! One caller hands over batches of 500 entries (JSON of about 200 bytes, 1,000 keys) and the clock runs from the first call until the last
 //! entry is durable. The baseline then takes the very blocks that stand in the segments, made beforehand, and writes them to a reserved
@@ -194,8 +194,8 @@ fn main() {
     let sync = stats.sync_total.as_secs_f64() * 1e3 / stats.syncs.max(1) as f64;
     if options.json {
         println!(
-            r#"{{"what":"events accepted -> durable","unit":"events/s","value":{ours:.0},"min":{low:.0},"max":{high:.0},"baseline":{base:.0},"baseline_min":{base_low:.0},"baseline_max":{base_high:.0},"ratio":{ratio:.3},"reach":0.8,"baseline_same_groups":{grouped:.0},"ratio_same_groups":{group_ratio:.3},"rounds":{},"events":{},"event_bytes":{value},"stored_bytes_per_event":{bytes:.1},"blocks":{blocks},"syncs":{groups},"sync_ms":{sync:.3},"read":{reading:.0},"open_ms":{opened:.1}}}"#,
-            options.rounds, options.entries
+            r#"{{"name":"accepted -> durable","unit":"events/s","events":{},"rounds":{},"baseline":{{"median":{base:.0},"low":{base_low:.0},"high":{base_high:.0}}},"measured":{{"median":{ours:.0},"low":{low:.0},"high":{high:.0}}},"ratio":{ratio:.3},"reach":0.8,"baseline_same_groups":{grouped:.0},"ratio_same_groups":{group_ratio:.3},"event_bytes":{value},"stored_bytes_per_event":{bytes:.1},"blocks":{blocks},"syncs":{groups},"sync_ms":{sync:.3},"read":{reading:.0},"open_ms":{opened:.1}}}"#,
+            options.entries, options.rounds
         );
     } else {
         println!(

@@ -1,7 +1,8 @@
 //! How fast a backlog reaches Kafka, alone and while live events arrive, beside librdkafka's own idempotent producer with the same messages
 //! from memory and nothing else to do.
 //!
-//! `OPENFACTORY_KAFKA=host:port cargo bench -p edge-mirror --bench drain -- [--events N] [--rounds N] [--in-flight N] [--json]`
+//! `./dev bench drain`, or `cargo bench --workspace --bench drain -- [--events N] [--rounds N] [--in-flight N] [--json]` with
+//! `OPENFACTORY_KAFKA=host:port`
 //!
 //! All three in one run, in turn, each into a topic of its own. The baseline has librdkafka's defaults (five requests in flight), where the
 //! mirror has one. Median, lowest and highest of the rounds, and the ratio of the medians. Without Kafka it says so and ends.
@@ -43,7 +44,7 @@ struct Options {
 }
 
 fn options() -> Options {
-    let mut options = Options { events: 500_000, rounds: 5, in_flight: 1, is_json: false };
+    let mut options = Options { events: 2_000_000, rounds: 5, in_flight: 1, is_json: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok()).expect("a number");
