@@ -1,4 +1,5 @@
-//! The most memory that an edge takes (resident set), at 10,000 tags that change each second, and at 100,000 events a second.
+//! The most memory that an edge takes (resident set), at 10,000 tags that change each second, and at 100,000 events a second; with as few of
+//! glibc's arenas as a service should have, and with as many as it takes by itself (one for nearly each of its threads).
 //!
 //! `./dev bench memory`, or `cargo bench --workspace --bench memory -- [--rounds N] [--seconds N] [--json]` with the environment of `./dev env`.
 
@@ -32,9 +33,10 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    for (rate, most) in LOADS {
+    for ((rate, most), arenas) in LOADS.into_iter().flat_map(|load| [(load, Some(2)), (load, None)]) {
         let mut plant = Plant::new("memory", Broker::Own(Kafka::start()?), "")?;
         plant.add(Devices::start(Plan { rate, ..Plan::new(Make::Fast, 10, 1000) }, plant.folder())?)?;
+        plant.edge.set_environment(arenas.map(|count: u8| ("MALLOC_ARENA_MAX", count.to_string())).into_iter().collect());
         plant.go()?;
         let mut measured = Vec::new();
         for _ in 0..arguments.rounds {
@@ -46,7 +48,8 @@ fn main() -> anyhow::Result<()> {
             measured.push(plant.edge.process()?.peak_memory()? as f64 / MIB);
             plant.edge.stop()?;
         }
-        let name = format!("memory of the edge at {rate} events/s of 10000 tags");
+        let arenas = arenas.map_or_else(|| "arenas as glibc likes".to_owned(), |count| format!("MALLOC_ARENA_MAX={count}"));
+        let name = format!("memory of the edge at {rate} events/s of 10000 tags, {arenas}");
         Figure { name, unit: "MiB", measured, baseline: Vec::new(), reach: Reach::AtMost(most) }.print(Format::json(arguments.json));
     }
     Ok(())
