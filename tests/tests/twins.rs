@@ -44,3 +44,24 @@ fn of_two_edges_with_one_id_the_older_gives_way_says_so_and_loses_nothing() -> a
     assert_eq!(verdict.reordered, verdict.harms.len() as u64, "harms that nobody described: {verdict}\n{:#?}", verdict.harms);
     plant.stop()
 }
+
+#[test]
+fn an_edge_that_is_given_another_id_goes_on_where_it_was() -> anyhow::Result<()> {
+    let mut plant = Plant::new("renamed", Broker::shared()?, "")?;
+    let devices = Devices::start(Plan { rate: 1_000, ..Plan::new(Make::Fast, 2, 50) }, plant.folder())?;
+    plant.add(devices)?;
+    plant.start()?;
+    plant.run_for(Duration::from_secs(1))?;
+    plant.edge.wait_mirrored(MAX)?;
+    plant.edge.stop()?;
+    let config = std::fs::read_to_string(plant.edge.config())?;
+    std::fs::write(plant.edge.config(), config.replace("\"edge-renamed\"", "\"edge-with-another-name\""))?;
+    plant.start_edge()?;
+    plant.run_for(Duration::from_secs(1))?;
+    plant.edge.wait_mirrored(MAX)?;
+    let status = plant.edge.status()?;
+    assert_eq!(status["edge"], "edge-with-another-name", "{status:#}");
+    assert_eq!(status["mirror"]["changes"], 0, "the topic is what it was: {:#}", status["mirror"]);
+    plant.edge.stop()?;
+    plant.stop()
+}

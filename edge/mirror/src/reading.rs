@@ -57,6 +57,13 @@ impl Ours {
         let numbers = Numbers { sequence: sequence.n, key_sequence: key_sequence.n, is_resent, replay };
         (is_ours && sequence.epoch == self.epoch).then_some(numbers)
     }
+
+    /// Whether the record is this event of the log, whatever the edge was called when it was sent.
+    fn is_event(&self, message: &BorrowedMessage<'_>, sequence: u64) -> bool {
+        let header = message.headers().and_then(|headers| headers.iter().find(|header| header.key == headers::SEQUENCE));
+        let found = header.and_then(|header| position(header.value.unwrap_or_default()));
+        found.is_some_and(|found| (found.epoch, found.n) == (self.epoch, sequence))
+    }
 }
 
 fn position(value: &[u8]) -> Option<Position> {
@@ -154,7 +161,7 @@ pub(crate) fn verify(client: &TopicClient, ours: &Ours, expected: &BTreeMap<i32,
                 if let Some((offset, sequence)) = open.remove(&partition)
                     // A record behind that place means that it is gone, by retention or compaction: that says nothing.
                     && message.offset() == offset
-                    && ours.numbers(message).is_none_or(|found| found.sequence != sequence)
+                    && !ours.is_event(message, sequence)
                 {
                     changed.push(partition);
                 }
