@@ -1,6 +1,6 @@
 //! A long outage, played: an edge starts with a backlog of 72 hours, and drains it into a real Kafka while live events arrive.
 //!
-//! `cargo build --workspace && cargo bench --workspace --profile dev --bench backlog -- --events 10000000`, with the environment of `./dev env`.
+//! `cargo bench --workspace --bench backlog -- --events 10000000`, with the environment of `./dev env`; after `./dev bench`, which builds the programs.
 //!
 //! The backlog is made quickly, the drain is real. At the end each event must stand in Kafka once and in its asset's order.
 

@@ -1,6 +1,6 @@
 //! A fleet: hundreds of edges, one broker. What each costs it, and what one edge's worst moments do to the others.
 //!
-//! `cargo build --workspace && cargo bench --workspace --profile dev --bench fleet -- cost`, or `-- isolation`, with the environment of `./dev env`.
+//! `cargo bench --workspace --bench fleet -- cost`, or `-- isolation`, with the environment of `./dev env`; after `./dev bench`, which builds the programs.
 //!
 //! Edges are their logs and mirrors, in this process; broker, forwarder and NATS are real. The logs lie in memory (`/dev/shm`): edges do not share
 //! a disk either.
@@ -85,7 +85,7 @@ fn main() -> anyhow::Result<()> {
     let jvm: Vec<&str> = options.iter().map(String::as_str).collect();
     let kafka = Kafka::start_linked(&kafka::Plan { jvm: &jvm, ..kafka::Plan::default() })?;
     kafka::create_topic(&kafka.bootstrap(), TOPIC, PARTITIONS, &[])?;
-    kafka::create_topic(&kafka.bootstrap(), &format!("{TOPIC}_edges"), 1, &[("cleanup.policy", "compact")])?;
+    kafka::create_topic(&kafka.bootstrap(), &format!("{TOPIC}_edges"), PARTITIONS, &[("cleanup.policy", "compact")])?;
     match what {
         What::Cost { edges, loads, seconds } => cost::measure(folder.path(), &kafka, jmx, edges, &loads, Duration::from_secs(seconds)),
         What::Isolation { edges, rate, backlog, rounds, seconds } => {
