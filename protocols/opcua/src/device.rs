@@ -113,7 +113,6 @@ impl Device {
             }
             self.read_methods(session).await?;
         }
-        self.heard.begins(Timestamp::now());
         let all = |item: &Item| item.subscription.is_none();
         self.follow(session, all).await?;
         self.is_known = true;
@@ -151,7 +150,7 @@ impl Device {
         // Before there was a subscription there is nothing to miss.
         let Some(from) = self.heard.since() else { return Ok(()) };
         let to = Timestamp::now();
-        self.heard.told(to);
+        self.heard.told(to, self.subscriptions.iter().map(|subscription| subscription.id));
         // A clock that was set between the two must not turn the gap around.
         let from = from.min(to);
         self.link.gap(&Gap::before_log(self.link.asset().clone(), reason, from, to, detail)).await
@@ -247,8 +246,12 @@ impl Device {
         while !places.is_empty() {
             let is_new = self.subscriptions.last().is_none_or(|subscription| subscription.is_full);
             if is_new {
+                let asked = Timestamp::now();
                 match subscription::create(session, &self.config).await {
-                    Ok(subscription) => self.subscriptions.push(subscription),
+                    Ok(subscription) => {
+                        self.heard.begins(subscription.id, asked);
+                        self.subscriptions.push(subscription);
+                    }
                     // What the server gave before goes on without the rest.
                     Err(status) if !is_connection(status) && !self.subscriptions.is_empty() => {
                         refused.extend(places.drain(..).map(|place| (place, status)));
@@ -280,6 +283,7 @@ impl Device {
             if is_new && rest.len() == asked {
                 // Not even an empty subscription takes them: it is the server that is full.
                 self.subscriptions.pop();
+                self.heard.forget(id);
                 subscription::delete(session, &[id]).await;
                 refused.extend(rest.drain(..).map(|place| (place, StatusCode::BadTooManyMonitoredItems)));
             }

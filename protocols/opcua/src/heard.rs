@@ -15,9 +15,9 @@ const LONGEST_WAY_MS: i64 = 60_000;
 pub(crate) struct Heard {
     /// How far the server's clock is ahead of ours, in milliseconds: at least so far.
     ahead: Option<i64>,
-    /// By subscription: one's message says nothing about another's values.
+    /// By subscription, from its creation on: one's message says nothing about another's values.
     until: HashMap<u32, Timestamp>,
-    /// What was lost before is told up to here; at first: when the server was asked to tell.
+    /// What was lost before is told up to here.
     told: Option<Timestamp>,
 }
 
@@ -35,9 +35,14 @@ impl Heard {
         self.until.insert(subscription, until);
     }
 
-    /// From now on the server is asked to tell: what it tells before its first message arrives may be missing, too.
-    pub(crate) fn begins(&mut self, now: Timestamp) {
-        self.told.get_or_insert(now);
+    /// A subscription is asked for: what it tells before its first message arrives may be missing, too.
+    pub(crate) fn begins(&mut self, subscription: u32, now: Timestamp) {
+        self.until.insert(subscription, self.told.unwrap_or(now));
+    }
+
+    /// A subscription is no more, and nothing of it is missing.
+    pub(crate) fn forget(&mut self, subscription: u32) {
+        self.until.remove(&subscription);
     }
 
     /// Since when something may be missing; `None` before it was asked to tell anything.
@@ -45,9 +50,9 @@ impl Heard {
         self.until.values().min().copied().or(self.told)
     }
 
-    /// What is missing is told up to now.
-    pub(crate) fn told(&mut self, now: Timestamp) {
-        self.until.clear();
+    /// What is missing is told up to now; these subscriptions are left.
+    pub(crate) fn told(&mut self, now: Timestamp, left: impl Iterator<Item = u32>) {
+        self.until = left.map(|subscription| (subscription, now)).collect();
         self.told = Some(now);
     }
 }
@@ -65,7 +70,7 @@ mod tests {
     fn a_message_that_waited_counts_from_when_it_was_published() {
         let mut heard = Heard::default();
         assert_eq!(heard.since(), None, "nothing was asked for, so nothing can be missing");
-        heard.begins(at(2));
+        heard.begins(1, at(2));
         assert_eq!(heard.since(), Some(at(2)));
         // The server's clock is an hour ahead; the first message took 5 ms.
         heard.message(1, Some(at(3_600_000)), at(5));
@@ -81,10 +86,28 @@ mod tests {
         heard.message(1, Some(at(100)), at(100));
         heard.message(2, Some(at(200)), at(200));
         assert_eq!(heard.since(), Some(at(100)));
-        heard.told(at(300));
+        heard.told(at(300), [1, 2].into_iter());
         assert_eq!(heard.since(), Some(at(300)));
         heard.message(2, None, at(400));
+        assert_eq!(heard.since(), Some(at(300)), "the first one was not heard since");
+        heard.message(1, None, at(500));
         assert_eq!(heard.since(), Some(at(400)), "without a publish time its arrival has to do");
+    }
+
+    #[test]
+    fn a_subscription_counts_from_its_creation_and_no_longer_when_it_is_gone() {
+        let mut heard = Heard::default();
+        heard.begins(1, at(100));
+        heard.begins(2, at(150));
+        heard.message(1, Some(at(200)), at(200));
+        assert_eq!(heard.since(), Some(at(150)), "the second one was not heard yet");
+        heard.told(at(300), [1].into_iter());
+        heard.message(1, Some(at(400)), at(400));
+        assert_eq!(heard.since(), Some(at(400)), "the second one was lost, and that was told");
+        heard.begins(3, at(450));
+        assert_eq!(heard.since(), Some(at(300)), "its items had none since the gap");
+        heard.forget(3);
+        assert_eq!(heard.since(), Some(at(400)));
     }
 
     #[test]

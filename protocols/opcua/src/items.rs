@@ -53,12 +53,12 @@ pub(crate) struct Item {
 struct Queue {
     /// How many values the server keeps.
     size: u32,
-    /// The message that is being read, by its number.
-    message: Option<u32>,
+    /// The publishing that is being read, by its first message's number.
+    publishing: Option<u32>,
     /// Its values of the item so far, and when the first of them was observed.
     values: u32,
     first: Option<Timestamp>,
-    /// When the last value of the message before was observed.
+    /// When the last value of the publishing before was observed.
     before: Option<Timestamp>,
     /// The server marks overflows.
     is_marked: bool,
@@ -148,14 +148,14 @@ impl Item {
         self.queue = Queue { size: queue_size, is_marked: self.queue.is_marked, ..Queue::default() };
     }
 
-    /// A value came with the message `number`, marked as the one behind an overflow or not. Gives the time in which values are missing, if
+    /// A value came with the publishing that begins with the message `publishing`, marked as the one behind an overflow or not. Gives the time in which values are missing, if
     /// that is to be told now. Many servers mark nothing: there a queue that came full is taken for one that overflowed, unless it is of one
     /// value, which is always full.
     #[inline]
-    pub(crate) fn received(&mut self, number: u32, at: Timestamp, is_marked: bool, now: Instant) -> Option<(Timestamp, Timestamp)> {
+    pub(crate) fn received(&mut self, publishing: u32, at: Timestamp, is_marked: bool, now: Instant) -> Option<(Timestamp, Timestamp)> {
         let queue = &mut self.queue;
-        if queue.message != Some(number) {
-            (queue.message, queue.values, queue.first, queue.before) = (Some(number), 0, Some(at), self.last);
+        if queue.publishing != Some(publishing) {
+            (queue.publishing, queue.values, queue.first, queue.before) = (Some(publishing), 0, Some(at), self.last);
         }
         queue.values += 1;
         queue.is_marked |= is_marked;

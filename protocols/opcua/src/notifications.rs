@@ -32,20 +32,26 @@ pub(crate) fn has_data(message: &NotificationMessage) -> bool {
     message.notification_data.as_ref().is_some_and(|data| !data.is_empty())
 }
 
-/// Reads a message. `ingested`: when it arrived.
-pub(crate) fn read(message: NotificationMessage, items: &mut [Item], events: &mut EventReader, ingested: Timestamp) -> Told {
+/// Reads a message. `ingested`: when it arrived; `publishing`: the first message of those that belong together.
+pub(crate) fn read(
+    message: NotificationMessage,
+    publishing: u32,
+    items: &mut [Item],
+    events: &mut EventReader,
+    ingested: Timestamp,
+) -> Told {
     let mut told = Told::default();
-    let (number, now) = (message.sequence_number, Instant::now());
+    let now = Instant::now();
     for part in message.notification_data.unwrap_or_default() {
-        read_part(part, items, events, At { number, ingested, now }, &mut told);
+        read_part(part, items, events, At { publishing, ingested, now }, &mut told);
     }
     told
 }
 
-/// A message's number, and when it arrived, by both clocks.
+/// What a message belongs to, and when it arrived, by both clocks.
 #[derive(Clone, Copy)]
 struct At {
-    number: u32,
+    publishing: u32,
     ingested: Timestamp,
     now: Instant,
 }
@@ -76,7 +82,7 @@ fn read_part(part: ExtensionObject, items: &mut [Item], events: &mut EventReader
 fn read_value(data: &DataValue, item: &mut Item, at: At, told: &mut Told) {
     let read = convert(data, &item.meaning);
     let timestamp = read.timestamp.unwrap_or(at.ingested);
-    if let Some((from, to)) = item.received(at.number, timestamp, overflowed(data), at.now) {
+    if let Some((from, to)) = item.received(at.publishing, timestamp, overflowed(data), at.now) {
         told.gaps.push(overflow(item, from, to));
     }
     if !matches!(read.quality, asset_stream::Quality::Bad(_)) {
@@ -96,7 +102,7 @@ fn read_event(event: &EventFieldList, item: &mut Item, events: &mut EventReader,
     let ingested = at.ingested;
     match events.read(&item.data.id, event.event_fields.as_deref().unwrap_or_default(), ingested) {
         Occurrence::Event(sample) => {
-            if let Some((from, to)) = item.received(at.number, sample.timestamp, false, at.now) {
+            if let Some((from, to)) = item.received(at.publishing, sample.timestamp, false, at.now) {
                 told.gaps.push(overflow(item, from, to));
             }
             told.samples.push(sample);
@@ -157,7 +163,7 @@ mod tests {
     fn tell(items: &mut [Item], number: u32, changes: Vec<(u32, DataValue)>) -> Told {
         let changes = changes.into_iter().map(|(client_handle, value)| MonitoredItemNotification { client_handle, value }).collect();
         let message = NotificationMessage::data_change(number, DateTime::now(), changes, Vec::new());
-        read(message, items, &mut EventReader::new("PLC-1".into()), Timestamp::from_millis(0))
+        read(message, number, items, &mut EventReader::new("PLC-1".into()), Timestamp::from_millis(0))
     }
 
     fn good(second: u16) -> DataValue {
@@ -201,6 +207,17 @@ mod tests {
     }
 
     #[test]
+    fn a_full_queue_that_comes_in_two_messages_is_seen_as_full() {
+        let mut items = items(1);
+        items[0].accept(Some(1), 3);
+        tell(&mut items, 1, vec![(1, good(1))]);
+        let first = tell(&mut items, 2, vec![(1, good(5)), (1, good(6))]);
+        // The message 3, of the same publishing.
+        let second = tell(&mut items, 2, vec![(1, good(7))]);
+        assert_eq!((seconds(&first), seconds(&second)), (vec![], vec![(1, 5)]));
+    }
+
+    #[test]
     fn the_first_good_value_settles_the_kind_and_unknown_handles_are_left_out() {
         let mut items = items(2);
         let bad = DataValue { status: Some(StatusCode::BadSensorFailure), ..DataValue::null() };
@@ -215,7 +232,7 @@ mod tests {
         assert!(!has_data(&NotificationMessage::keep_alive(5, DateTime::now())));
         let ended = NotificationMessage::status_change(5, DateTime::now(), StatusCode::BadTimeout);
         assert!(has_data(&ended));
-        let told = read(ended, &mut items(1), &mut EventReader::new("PLC-1".into()), Timestamp::from_millis(0));
+        let told = read(ended, 5, &mut items(1), &mut EventReader::new("PLC-1".into()), Timestamp::from_millis(0));
         assert_eq!(told.status_change, Some(StatusCode::BadTimeout));
     }
 }

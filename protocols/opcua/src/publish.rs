@@ -227,6 +227,11 @@ impl Device {
         }
         let arrived = Timestamp::now();
         let status = self.deliver(id, answer.notification_message).await?;
+        if answer.more_notifications
+            && let Some(known) = self.subscription_mut(id)
+        {
+            known.has_more();
+        }
         // Not those that had to be asked for again: when they arrive says nothing.
         self.heard.message(id, published, arrived);
         self.changed(session, id, status).await
@@ -251,7 +256,9 @@ impl Device {
     /// Hands a message on, in order, and has it acknowledged once it is durable. Waits while the log is behind.
     pub(crate) async fn deliver(&mut self, id: u32, message: NotificationMessage) -> Result<Option<StatusCode>, Halt> {
         let (number, now) = (message.sequence_number, Timestamp::now());
-        let told = notifications::read(message, &mut self.items, &mut self.events, now);
+        let publishing = self.subscription_mut(id).map_or(number, |subscription| subscription.publishing(number));
+        let told = notifications::read(message, publishing, &mut self.items, &mut self.events, now);
+        let is_cut = told.samples.len() >= subscription::NOTIFICATIONS as usize;
         // Not received before it was handed over: a cancelled call leaves the message to be asked for again.
         if told.gaps.is_empty() && told.samples.is_empty() {
             self.acks.now(id, number);
@@ -260,6 +267,10 @@ impl Device {
             self.acks.after(id, number, receipt);
         }
         self.set_last(id, number);
+        // Also of a message that was asked for again, which says no more than that.
+        if is_cut && let Some(subscription) = self.subscription_mut(id) {
+            subscription.has_more();
+        }
         self.needs_refresh |= told.needs_refresh;
         Ok(told.status_change)
     }

@@ -225,8 +225,12 @@ impl Device {
         self.subscriptions.iter().find(|s| s.id == id)
     }
 
+    pub(crate) fn subscription_mut(&mut self, id: u32) -> Option<&mut Subscription> {
+        self.subscriptions.iter_mut().find(|s| s.id == id)
+    }
+
     pub(crate) fn set_last(&mut self, id: u32, number: u32) {
-        if let Some(subscription) = self.subscriptions.iter_mut().find(|s| s.id == id) {
+        if let Some(subscription) = self.subscription_mut(id) {
             subscription.last = number;
         }
     }

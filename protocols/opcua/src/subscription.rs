@@ -18,7 +18,7 @@ use crate::limits::{Limits, SLOW, in_pieces};
 /// How often the server says that it has nothing to say.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Values in one notification: keeps a backlog's messages at about a megabyte. Some servers ignore it.
-const NOTIFICATIONS: u32 = 10_000;
+pub(crate) const NOTIFICATIONS: u32 = 10_000;
 
 /// A subscription on the server.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub(crate) struct Subscription {
     pub(crate) id: u32,
     /// The last notification message that was received; 0 before the first.
     pub(crate) last: u32,
+    /// The first of the messages that one publishing was cut into, by its number, and whether there is more of it.
+    publishing: (u32, bool),
     /// The server has sent nothing yet.
     pub(crate) is_fresh: bool,
     /// How often the server speaks at least.
@@ -37,6 +39,22 @@ pub(crate) struct Subscription {
     pub(crate) is_full: bool,
     /// The session is another since it was created, and it was taken over.
     pub(crate) was_transferred: bool,
+}
+
+impl Subscription {
+    /// The first message of the publishing that the message `number` belongs to: a server's queues may come in several.
+    pub(crate) fn publishing(&mut self, number: u32) -> u32 {
+        if !self.publishing.1 {
+            self.publishing.0 = number;
+        }
+        self.publishing = (self.publishing.0, false);
+        self.publishing.0
+    }
+
+    /// The last message was cut: the next one belongs to the same publishing.
+    pub(crate) fn has_more(&mut self) {
+        self.publishing.1 = true;
+    }
 }
 
 /// Creates an empty subscription.
@@ -63,6 +81,7 @@ pub(crate) async fn create(session: &Session, config: &Config) -> Result<Subscri
     Ok(Subscription {
         id: answer.subscription_id,
         last: 0,
+        publishing: (0, false),
         is_fresh: true,
         keep_alive: Duration::from_millis(keep_alive.clamp(100.0, 3_600_000.0) as u64),
         is_whole: false,
