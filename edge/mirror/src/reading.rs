@@ -208,7 +208,11 @@ pub(crate) fn each(
             None if !turn() => break Ok(Ended::Stopped),
             None => {
                 if heard.elapsed() > client.answer_limit + STALLED {
-                    break Err(Failure::new(Class::Stalled, "the topic cannot be read back: no broker answers"));
+                    let text = format!(
+                        "the topic cannot be read back: nothing came within {} s; where the link is thin, a longer limit is tried next",
+                        client.answer_limit.as_secs()
+                    );
+                    break Err(Failure::new(Class::Stalled, text));
                 }
                 continue;
             }

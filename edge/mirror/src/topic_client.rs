@@ -54,8 +54,9 @@ impl TopicClient {
             // What an interrupted transaction of somebody else holds back must not hide our own records.
             .set("isolation.level", "read_uncommitted")
             .set("auto.offset.reset", "earliest")
-            // An answer that takes longer is begun again for ever: 64 kbit/s carry so much within a minute.
+            // librdkafka asks again, for ever, for what takes longer.
             .set("socket.timeout.ms", answer_limit.as_millis().to_string())
+            // 64 kbit/s carry so much within the shortest of these limits.
             .set("fetch.max.bytes", FETCH.to_string())
             .set("message.max.bytes", FETCH.to_string())
             .set("fetch.message.max.bytes", (FETCH / 8).to_string())
