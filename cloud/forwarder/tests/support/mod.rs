@@ -171,7 +171,11 @@ impl Nats {
                 description: None,
             }),
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => None,
-            Err(error) => panic!("message {number} of {name}: {error}"),
+            // Counts as missing: while servers elect a leader, nobody answers.
+            Err(error) => {
+                eprintln!("message {number} of {name}: {error}");
+                None
+            }
         };
         futures::stream::iter(numbers).map(get).buffered(256).filter_map(async |message| message).collect().await
     }
