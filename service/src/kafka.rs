@@ -1,6 +1,7 @@
 //! How to reach the brokers: the `[kafka]` section of both config files.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use rdkafka::ClientConfig;
@@ -101,6 +102,16 @@ impl Config {
         for file in of_tls.chain(self.sasl.iter_mut().map(|sasl| &mut sasl.password_file)) {
             *file = folder.join(&*file);
         }
+    }
+
+    /// Another number as soon as a file that the section names has other contents: a certificate that was renewed, a password that was changed.
+    pub fn fingerprint(&self) -> u64 {
+        let of_tls = self.tls.iter().flat_map(|tls| [&tls.ca, &tls.certificate, &tls.key]).flatten();
+        let mut hasher = std::hash::DefaultHasher::new();
+        for file in of_tls.chain(self.sasl.iter().map(|sasl| &sasl.password_file)) {
+            std::fs::read(file).ok().hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     /// What every client of ours starts from; producer and consumer add what is theirs, then call [`Self::apply_overrides`].

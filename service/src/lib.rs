@@ -4,13 +4,16 @@
 //! - [`logging`]: the journal under systemd, readable lines elsewhere.
 //! - [`signals`], [`notify`]: being started, watched and stopped by systemd.
 //! - [`metrics`]: Prometheus' text format.
+//! - [`command_line`]: completion scripts and man pages, made of the command line itself.
 //! - [`kafka`]: how to reach the brokers, the same section in both config files.
-//! - [`tls`]: one TLS provider for everything; [`error`], [`output`]: what people read.
+//! - [`tls`]: one TLS provider for everything; [`host`]: which machine this is; [`error`], [`output`]: what people read.
 //!
 //! Non-goals: anything about assets, logs or protocols; a framework. No workspace crate is used here.
 
+pub mod command_line;
 pub mod config;
 pub mod error;
+pub mod host;
 pub mod kafka;
 pub mod logging;
 pub mod metrics;

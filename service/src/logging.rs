@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 /// What is logged unless the config or `RUST_LOG` says otherwise about a part: their directives come on top. librdkafka and the OPC UA
 /// library repeat at warning level what our own code tells once, in plain words.
@@ -39,10 +39,27 @@ fn directives(filter: &str) -> Result<EnvFilter, Error> {
     directives.ok().filter(|_| !has_typo).ok_or_else(|| Error::Filter(filter.to_owned()))
 }
 
-/// Starts logging for this process. `filter` is what the user asked for, e.g. `debug`; panics are logged like errors.
-pub fn init(filter: Option<&str>) -> Result<(), Error> {
+/// Logging at work: what is logged can be changed.
+#[derive(Clone, Debug)]
+pub struct Logging(reload::Handle<EnvFilter, Registry>);
+
+impl Logging {
+    /// From now on this is logged; `None`: what is logged unless somebody asks for more.
+    pub fn set(&self, filter: Option<&str>) -> Result<(), Error> {
+        // It fails only where logging has ended with the process.
+        self.0.reload(wanted(filter)?).ok();
+        Ok(())
+    }
+}
+
+fn wanted(filter: Option<&str>) -> Result<EnvFilter, Error> {
     let filter = filter.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok()).unwrap_or_else(|| "info".into());
-    let directives = directives(&filter)?;
+    directives(&filter)
+}
+
+/// Starts logging for this process. `filter` is what the user asked for, e.g. `debug`; panics are logged like errors.
+pub fn init(filter: Option<&str>) -> Result<Logging, Error> {
+    let (directives, logging) = reload::Layer::new(wanted(filter)?);
     let layer = match journal() {
         // Fields go in under their own upper-case names: DEVICE=, ASSET=.
         Some(journal) => journal.with_field_prefix(None).boxed(),
@@ -58,7 +75,7 @@ pub fn init(filter: Option<&str>) -> Result<(), Error> {
         tracing::error!(panic = %panic, "a task panicked; please report this");
         default(panic);
     }));
-    Ok(())
+    Ok(Logging(logging))
 }
 
 /// The journal, if stderr is connected to it: systemd tells its device and inode in `JOURNAL_STREAM`, so that a shell started below a

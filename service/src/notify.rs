@@ -18,6 +18,11 @@ pub fn ready() {
     tell(&[("READY", "1")]);
 }
 
+/// The config is read again; [`ready`] says that this is over, whatever came of it.
+pub fn reloading() {
+    tell(&[("RELOADING", "1")]);
+}
+
 /// The line that `systemctl status` shows.
 pub fn status(text: &str) {
     tell(&[("STATUS", text)]);

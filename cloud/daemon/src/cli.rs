@@ -45,9 +45,12 @@ pub(crate) enum Command {
     /// Checks the config, and says everything that is wrong with it.
     CheckConfig,
     /// Prints a completion script, e.g. for /etc/bash_completion.d.
-    Completion {
-        /// The shell to complete for.
-        shell: clap_complete::Shell,
+    Completion(service::command_line::Completion),
+    /// Writes man pages into a folder.
+    #[command(hide = true)]
+    ManPages {
+        /// The folder; it must be there.
+        folder: PathBuf,
     },
 }
 

@@ -33,11 +33,8 @@ fn main() -> ExitCode {
         Command::Route => start(&cli, Service::Route),
         Command::Verify(arguments) => prove(&cli.config, arguments),
         Command::CheckConfig => check(&cli.config),
-        Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "openfactory-cloud", &mut script);
-            print(&String::from_utf8_lossy(&script))
-        }
+        Command::Completion(completion) => outcome(completion.print(Cli::command())),
+        Command::ManPages { folder } => outcome(service::command_line::write_manual(Cli::command(), folder)),
     }
 }
 
@@ -87,7 +84,11 @@ fn check(config: &Path) -> ExitCode {
 }
 
 fn print(text: &str) -> ExitCode {
-    match service::output::print(text) {
+    outcome(service::output::print(text))
+}
+
+fn outcome(done: std::io::Result<()>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("openfactory-cloud: {error}");

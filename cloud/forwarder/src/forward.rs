@@ -105,7 +105,7 @@ pub const GRACE: Duration = Duration::from_secs(8);
 
 /// The host's name: what tells the forwarders of a group apart unless the config does.
 fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = service::host::name();
     let name = name.trim();
     if name.is_empty() { "localhost".into() } else { name.to_owned() }
 }
