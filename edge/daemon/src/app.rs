@@ -1,48 +1,68 @@
 //! The running edge: what is started, in which order, and how it stops.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
-use asset_stream::{GapReason, Timestamp};
-use edge_buffer::Recovery;
+use asset_stream::Timestamp;
+use edge_buffer::{Log, Recovery};
 use edge_mirror::{Mirror, Monitor};
-use gateway::DeviceLink;
+use service::logging::Logging;
 use service::notify::{self, Progress};
 use service::signals::{Request, Signals};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::check::Checked;
-use crate::devices::{Device, Gateways};
+use crate::config::Config;
+use crate::gateways::Gateways;
+use crate::http::Page;
 use crate::ingest::{self, Counters};
-use crate::register::Known;
-use crate::status::{Sources, Watched};
+use crate::mirroring::Mirroring;
+use crate::register::{self, Known};
+use crate::status::{Parts, Sources};
 use crate::unheard::Unheard;
-use crate::{http, losses, register, socket, unheard};
+use crate::{losses, socket};
 
-/// How long gateways may take to say goodbye to their devices.
-const GATEWAYS_GRACE: Duration = Duration::from_secs(10);
 /// How long ingest may take to say that the edge stops: with a disk that takes nothing, it never does.
 const FAREWELL_GRACE: Duration = Duration::from_secs(1);
-/// How long the mirror waits for reports of what is under way.
-const MIRROR_GRACE: Duration = Duration::from_secs(5);
+
+/// What is at work, and can be exchanged when the config is read again.
+pub(crate) struct Edge {
+    /// The config's file.
+    pub(crate) file: PathBuf,
+    pub(crate) config: Config,
+    /// Of the files that `[kafka]` names.
+    pub(crate) fingerprint: Option<u64>,
+    pub(crate) log: Log,
+    pub(crate) gateways: Gateways,
+    pub(crate) mirroring: Mirroring,
+    /// The status over HTTP.
+    pub(crate) page: Option<Page>,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) logging: Logging,
+    /// Ends what only looks on.
+    pub(crate) background: CancellationToken,
+}
 
 /// Runs the edge until it is told to stop.
-pub(crate) fn run(checked: Checked) -> anyhow::Result<()> {
+pub(crate) fn run(file: &Path, checked: Checked, logging: Logging) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("gateways")
         .build()
         .context("the runtime cannot be started")?;
-    let result = runtime.block_on(serve(checked));
+    let result = runtime.block_on(serve(file, checked, logging));
     // A blocking call into a library that hangs must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(checked: Checked) -> anyhow::Result<()> {
+async fn serve(file: &Path, checked: Checked, logging: Logging) -> anyhow::Result<()> {
     let Checked { config, devices, warnings } = checked;
     for warning in warnings {
         warn!("{warning}");
@@ -53,10 +73,6 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
 
     // Open and bind first: what fails here fails early, before any device is asked.
     let listener = socket::bind(&config.edge.socket).await?;
-    let status_listener = match config.edge.status_listen {
-        Some(address) => Some(http::listen(address).await?),
-        None => None,
-    };
     let buffer = config.buffer();
     let largest = buffer.max_entry_bytes();
     let opened = tokio::task::spawn_blocking(move || edge_buffer::open(buffer)).await?.context("the log cannot be opened")?;
@@ -69,6 +85,20 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
         let log = log.clone();
         Some(tokio::task::spawn_blocking(move || Unheard::look(&log)).await?.context("the end of the log cannot be read")?)
     };
+    let counters = Arc::new(Counters::default());
+    let sources = Arc::new(Sources {
+        edge: config.edge.id.clone(),
+        asset: own_asset.clone(),
+        started: Timestamp::now(),
+        max_bytes: config.log.max_size,
+        counters: counters.clone(),
+        log: log.clone(),
+        parts: Mutex::new(Parts::default()),
+    });
+    let page = match config.edge.status_listen {
+        Some(address) => Some(Page::open(address, sources.clone(), &background).await?),
+        None => None,
+    };
     let mirror = match config.mirror() {
         Some(mirror) => Some(Mirror::start(mirror, log.clone()).context("the mirror cannot be started")?),
         None => {
@@ -76,10 +106,10 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
             None
         }
     };
+    let mirroring = Mirroring::new(mirror, log.clone(), sources.clone());
 
     // Ingest before gateways: from the first sample on there is somebody to take it.
     let (sender, receiver) = gateway::channel(usize::try_from(config.edge.memory).unwrap_or(usize::MAX));
-    let counters = Arc::new(Counters::default());
     // Dropped when ingest ends, however it ends.
     let (ending, mut ingest_ended) = tokio::sync::oneshot::channel::<()>();
     let ingest = {
@@ -90,63 +120,39 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
         };
         std::thread::Builder::new().name("ingest".into()).spawn(run).context("no thread for ingest")?
     };
-    let keys = log.keys();
-    let known = |asset: &Arc<str>| if keys.contains_key(asset) { Known::Before } else { Known::New };
+    let known = if log.keys().contains_key(&own_asset) { Known::Before } else { Known::New };
     if unheard.is_some() {
         sender.send(register::unavailable(&own_asset)).await.context("the edge's own facts")?;
     }
-    sender.send(register::edge_starts(&own_asset, known(&own_asset))).await.context("the edge's own facts")?;
+    sender.send(register::edge_starts(&own_asset, known)).await.context("the edge's own facts")?;
 
-    let stop_gateways = CancellationToken::new();
-    let mut gateways = JoinSet::new();
-    let mut made = Gateways::new(&config.edge.state_dir);
-    let mut watched = Vec::new();
+    let mut gateways = Gateways::new(&config.edge.state_dir, sender.clone(), own_asset.clone(), log.clone());
+    gateways.prepare(&devices).map_err(anyhow::Error::msg)?;
     for device in devices {
-        let Device { name, asset, connector, facts } = device;
-        let protocol = connector.protocol();
-        let gateway = made.make(connector).map_err(|reason| anyhow::anyhow!("device {name}: {reason}"))?;
-        let link = DeviceLink::new(name.clone(), asset.clone(), sender.clone());
-        if let Some(unheard) = &unheard
-            && known(&asset) == Known::Before
-        {
-            // Nobody could say so when the edge crashed.
-            let now = Timestamp::now();
-            let told = unheard.gap(&asset, now).into_iter().chain(register::unavailable(&asset)).collect();
-            sender.send(told).await.context("a device's facts")?;
-            link.nobody_listens(now, GapReason::EdgeCrashed, unheard::WHY);
-        }
-        sender.send(facts.samples(&own_asset, known(&asset))).await.context("a device's facts")?;
-        watched.push(Watched { name, asset, protocol, status: link.status().clone() });
-        gateways.spawn(gateway::supervise(gateway, link, stop_gateways.clone()));
+        gateways.start(device, unheard.as_ref()).await?;
     }
+    sources.parts().devices = gateways.watched();
 
-    let sources = Arc::new(Sources {
-        edge: config.edge.id.clone(),
-        asset: own_asset.clone(),
-        started: Timestamp::now(),
-        max_bytes: config.log.max_size,
-        counters: counters.clone(),
-        devices: watched,
-        log: log.clone(),
-        mirror: mirror.as_ref().map(Mirror::monitor),
-    });
     let mut helpers = JoinSet::new();
-    helpers.spawn(socket::serve(listener, sources.clone(), background.clone()));
-    if let Some(listener) = status_listener {
-        helpers.spawn(http::serve(listener, sources.clone(), background.clone()));
-    }
+    let (reloads, mut wanted) = mpsc::channel(1);
+    helpers.spawn(socket::serve(listener, sources.clone(), reloads, background.clone()));
     helpers.spawn(losses::run(log.clone(), own_asset.clone(), background.clone()));
-    helpers.spawn(notify::watchdog(loops(&counters, mirror.as_ref().map(Mirror::monitor)), background.clone()));
-    helpers.spawn(tell_others(sources, background.clone()));
+    helpers.spawn(notify::watchdog(loops(&sources), background.clone()));
+    helpers.spawn(tell_others(sources.clone(), background.clone()));
+    let fingerprint = fingerprint(&config);
+    let file = file.to_owned();
+    let mut edge = Edge { file, config, fingerprint, log, gateways, mirroring, page, sources, logging, background };
     notify::ready();
-    info!(edge = %config.edge.id, "running");
+    info!(edge = %edge.config.edge.id, "running");
 
     let failed = loop {
         tokio::select! {
             request = signals.next() => match request {
-                Request::Reload => warn!("a changed config is read at the next start: systemctl restart openfactory-edge"),
+                Request::Reload => drop(edge.reload().await),
                 Request::Stop => break false,
             },
+            // Whoever asked and went away does without the answer.
+            Some(answer) = wanted.recv() => drop(answer.send(edge.reload().await)),
             _ = &mut ingest_ended => break true,
         }
     };
@@ -154,12 +160,9 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
     // Stop by closing inputs in order. A second signal ends the process at once: everything accepted is durable or was never promised.
     info!("stopping");
     notify::stopping();
+    let Edge { log, gateways, mirroring, background, .. } = edge;
     let in_order = async {
-        stop_gateways.cancel();
-        if tokio::time::timeout(GATEWAYS_GRACE, async { while gateways.join_next().await.is_some() {} }).await.is_err() {
-            warn!("some gateways did not end in time and are dropped");
-            gateways.shutdown().await;
-        }
+        gateways.stop().await;
         if tokio::time::timeout(FAREWELL_GRACE, sender.send(register::unavailable(&own_asset))).await.is_err() {
             warn!("the log takes nothing more; what waits for it stays with the devices, or is lost with them");
         }
@@ -167,10 +170,8 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
         let end = tokio::task::spawn_blocking(move || ingest.join()).await?;
         background.cancel();
         while helpers.join_next().await.is_some() {}
+        mirroring.stop().await;
         tokio::task::spawn_blocking(move || {
-            if let Some(mirror) = mirror {
-                mirror.stop(MIRROR_GRACE);
-            }
             // Left open, the next start tells a gap as after a crash.
             anyhow::ensure!(matches!(end, Ok(ingest::End::Settled)), "what the log refused could not be noted");
             log.close().context("the log could not be closed")
@@ -185,6 +186,11 @@ async fn serve(checked: Checked) -> anyhow::Result<()> {
     anyhow::ensure!(!failed, "the log or the thread that fills it has ended (see above); a new start may cure it");
     info!("stopped");
     Ok(())
+}
+
+/// Of the files that `[kafka]` names: whether a certificate or password is another one.
+pub(crate) fn fingerprint(config: &Config) -> Option<u64> {
+    config.kafka.as_ref().map(service::kafka::Config::fingerprint)
 }
 
 /// What a person should know of how the log was found.
@@ -203,13 +209,15 @@ fn tell_recovery(recovery: &Recovery) {
     }
 }
 
-fn loops(counters: &Arc<Counters>, mirror: Option<Monitor>) -> Vec<Progress> {
-    let counters = counters.clone();
-    let mut loops = vec![Progress { name: "ingest", turns: Box::new(move || counters.turns.load(std::sync::atomic::Ordering::Relaxed)) }];
-    if let Some(mirror) = mirror {
-        loops.push(Progress { name: "mirror", turns: Box::new(move || mirror.progress()) });
-    }
-    loops
+fn loops(sources: &Arc<Sources>) -> Vec<Progress> {
+    let (counters, sources) = (sources.counters.clone(), sources.clone());
+    // Counts where there is no mirror, which is no standstill.
+    let without = AtomicU64::new(0);
+    let mirror = move || sources.parts().mirror.as_ref().map_or_else(|| without.fetch_add(1, Ordering::Relaxed), Monitor::progress);
+    vec![
+        Progress { name: "ingest", turns: Box::new(move || counters.turns.load(Ordering::Relaxed)) },
+        Progress { name: "mirror", turns: Box::new(mirror) },
+    ]
 }
 
 /// Keeps systemd's status line and the fleet's topic up to date.

@@ -83,11 +83,13 @@ pub(crate) fn refuse(problems: &[String]) -> ExitCode {
 pub(crate) fn socket_of(file: &Path) -> Result<PathBuf, BadConfig> {
     Config::read(file).map(|config| config.edge.socket).map_err(|problems| {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        BadConfig(problems.join("\n"))
+        BadConfig { problems: problems.join("\n") }
     })
 }
 
 /// Why the running daemon cannot be found.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}\nthe daemon's socket is not known without its config; name it by --config")]
-pub(crate) struct BadConfig(String);
+#[error("{problems}\nthe daemon's socket is not known without its config; name it by --config")]
+pub(crate) struct BadConfig {
+    pub(crate) problems: String,
+}

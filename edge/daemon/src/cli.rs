@@ -34,6 +34,13 @@ Examples:
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 78 bad config";
 
+const RELOAD: &str = "\
+Device files, [kafka], [mirror], edge.status_listen and edge.log_filter take effect at once, and only what changed is touched: a device that \
+is added does not reconnect the others. edge.id, edge.asset, edge.state_dir, edge.socket, edge.memory and [log] need a restart. Certificates \
+and passwords in files are read again.
+
+Exit codes: 0 the new config is at work, 1 the edge does not answer, 78 the new config was refused, and the one before is at work";
+
 const REPLAY: &str = "\
 Events keep their key, value, time and numbers, so readers can drop what they had by of-seq. Readers that know neither of-seq nor of-replay \
 see them as new: a table of the latest value by offset goes back to old values until each item says something new. To fill what Kafka has \
@@ -67,6 +74,9 @@ pub(crate) enum Command {
     Run,
     /// Checks edge.toml and all device files, and says everything that is wrong with them.
     CheckConfig,
+    /// Makes the running edge read its config again: all of it, or, if anything is wrong, nothing.
+    #[command(after_help = RELOAD)]
+    Reload,
     /// Shows devices, log and mirror of the running edge.
     Status(StatusArgs),
     /// Prints events as they become durable.
@@ -82,9 +92,12 @@ pub(crate) enum Command {
     /// Tests the disk below a folder: how fast it is, what lies underneath, and whether it looks as if it kept what it says it keeps.
     Selftest(SelftestArgs),
     /// Prints a completion script, e.g. for /etc/bash_completion.d.
-    Completion {
-        /// The shell to complete for.
-        shell: clap_complete::Shell,
+    Completion(service::command_line::Completion),
+    /// Writes man pages into a folder.
+    #[command(hide = true)]
+    ManPages {
+        /// The folder; it must be there.
+        folder: PathBuf,
     },
 }
 

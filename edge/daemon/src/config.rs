@@ -21,6 +21,7 @@ const MAX_MEMORY: u64 = 4 << 30;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// Who this edge is, and where its files are.
+    #[serde(default)]
     pub(crate) edge: Edge,
     /// The durable log.
     #[serde(default)]
@@ -33,47 +34,44 @@ pub(crate) struct Config {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct Edge {
-    /// Unique among all edges that write into the same topic.
+    /// Unique among all edges that write into the same topic; absent: the host's name.
     pub(crate) id: String,
     /// The edge's own asset; absent: the id in upper case.
     pub(crate) asset: Option<String>,
     /// Folder of the device files (`*.yaml`, `*.yml`).
-    #[serde(default = "default_devices")]
     pub(crate) devices: PathBuf,
     /// The UNS schema; needed if a device has `uns`.
     pub(crate) uns_schema: Option<PathBuf>,
     /// What must survive a restart: the log, the OPC UA identity and trust list.
-    #[serde(default = "default_state")]
     pub(crate) state_dir: PathBuf,
     /// Where `status` and `tail` find the daemon.
-    #[serde(default = "default_socket")]
     pub(crate) socket: PathBuf,
     /// Where the status is served over HTTP; absent: nowhere.
     pub(crate) status_listen: Option<SocketAddr>,
     /// How much memory samples may take between the gateways and the log.
-    #[serde(default = "default_memory", deserialize_with = "units::size")]
+    #[serde(deserialize_with = "units::size")]
     pub(crate) memory: u64,
     /// What to log, e.g. `info` or `debug`.
-    #[serde(default, deserialize_with = "service::logging::filter")]
+    #[serde(deserialize_with = "service::logging::filter")]
     pub(crate) log_filter: Option<String>,
 }
 
-fn default_devices() -> PathBuf {
-    "/etc/openfactory-edge/devices".into()
-}
-
-fn default_state() -> PathBuf {
-    "/var/lib/openfactory-edge".into()
-}
-
-fn default_socket() -> PathBuf {
-    "/run/openfactory-edge/edge.sock".into()
-}
-
-fn default_memory() -> u64 {
-    32 << 20
+impl Default for Edge {
+    fn default() -> Self {
+        Self {
+            id: service::host::name(),
+            asset: None,
+            devices: "devices".into(),
+            uns_schema: None,
+            state_dir: "/var/lib/openfactory-edge".into(),
+            socket: "/run/openfactory-edge/edge.sock".into(),
+            status_listen: None,
+            memory: 32 << 20,
+            log_filter: None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -214,6 +212,19 @@ impl Config {
         self.edge.asset.clone().unwrap_or_else(|| self.edge.id.to_uppercase())
     }
 
+    /// What a running edge cannot change to become one of `other`: keys that take effect at a start only.
+    pub(crate) fn fixed(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("edge.id", self.edge.id != other.edge.id),
+            ("edge.asset", self.asset() != other.asset() && self.edge.id == other.edge.id),
+            ("edge.state_dir", self.edge.state_dir != other.edge.state_dir),
+            ("edge.socket", self.edge.socket != other.edge.socket),
+            ("edge.memory", self.edge.memory != other.edge.memory),
+            ("log", self.log != other.log),
+        ];
+        keys.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key).collect()
+    }
+
     /// The log's own settings.
     pub(crate) fn buffer(&self) -> edge_buffer::Config {
         edge_buffer::Config {
@@ -340,8 +351,8 @@ mod tests {
         let config = Config::load(&file).expect("the example is valid");
         assert_eq!(config.log, Log::default());
         assert_eq!(config.mirror, Mirror::default());
-        assert_eq!(config.edge.memory, super::default_memory());
-        assert_eq!((config.edge.state_dir, config.edge.socket), (super::default_state(), super::default_socket()));
+        let edge = super::Edge::default();
+        assert_eq!((config.edge.memory, config.edge.state_dir, config.edge.socket), (edge.memory, edge.state_dir, edge.socket));
     }
 
     #[test]

@@ -1,20 +1,18 @@
-//! Device files become gateways. The one place that knows all protocols.
+//! Device files become devices with a connector: with [`crate::gateways`] the one place that knows all protocols.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use asset_stream::device_file::{self, DeviceFiles};
 use asset_stream::document::{Environment, Problems};
 use asset_stream::uns::{Schema, Uns};
-use gateway::Gateway;
 use gateway_modbus::{Buses, ModbusGateway};
-use gateway_opcua::OpcuaGateway;
 use service::error::chain;
 
 use crate::config::Config;
 use crate::register::Facts;
 
-/// A device as its file describes it, with everything checked.
+/// A device as its file describes it, with everything checked. Equal devices need not be touched when the files are read again.
+#[derive(PartialEq)]
 pub(crate) struct Device {
     /// Its key in the device file.
     pub(crate) name: Arc<str>,
@@ -26,7 +24,8 @@ pub(crate) struct Device {
     pub(crate) facts: Facts,
 }
 
-/// A connector, parsed by its protocol's crate. A new protocol is one line here and one in each of the matches below.
+/// A connector, parsed by its protocol's crate. A new protocol is one line here and one in each of the matches.
+#[derive(PartialEq)]
 pub(crate) enum Connector {
     Opcua(gateway_opcua::Config),
     Modbus(gateway_modbus::Config),
@@ -104,36 +103,6 @@ fn read(device: device_file::Device<'_>, uns: Option<Uns>) -> Option<Device> {
     let connector = connector?;
     let facts = Facts { asset: uuid.as_str().into(), protocol: connector.protocol(), uns };
     Some(Device { name: name.into(), asset: uuid.into(), connector, facts })
-}
-
-/// What gateways of one protocol share: opened when the first of them needs it.
-pub(crate) struct Gateways {
-    buses: Buses,
-    opcua: Option<gateway_opcua::Shared>,
-    state_dir: std::path::PathBuf,
-}
-
-impl Gateways {
-    pub(crate) fn new(state_dir: &Path) -> Self {
-        Self { buses: Buses::new(), opcua: None, state_dir: state_dir.to_owned() }
-    }
-
-    /// Makes a gateway of a connector. Nothing is connected yet.
-    pub(crate) fn make(&mut self, connector: Connector) -> Result<Arc<dyn Gateway>, String> {
-        match connector {
-            Connector::Opcua(config) => {
-                let shared = match &self.opcua {
-                    Some(shared) => shared.clone(),
-                    None => gateway_opcua::Shared::open(&self.state_dir).map_err(|error| chain(&error))?,
-                };
-                Ok(Arc::new(OpcuaGateway::new(config, self.opcua.insert(shared).clone())))
-            }
-            Connector::Modbus(config) => {
-                let gateway = ModbusGateway::new(config, &self.buses).map_err(|error| chain(&error))?;
-                Ok(Arc::new(gateway))
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,19 +10,28 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::warn;
 
 use crate::metrics;
 use crate::status::{Sources, Status};
 
-/// Binds early, so that an address in use is told before anything else starts.
-pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("edge.status_listen: cannot listen on {address}"))
+/// The server at work. Dropping it ends it.
+pub(crate) struct Page {
+    _stop: DropGuard,
 }
 
-/// Answers until `stop`.
-pub(crate) async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationToken) {
+impl Page {
+    /// Binds early, so that an address in use is told, and answers until `background` is cancelled.
+    pub(crate) async fn open(address: SocketAddr, sources: Arc<Sources>, background: &CancellationToken) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("edge.status_listen: cannot listen on {address}"))?;
+        let stop = background.child_token();
+        tokio::spawn(serve(listener, sources, stop.clone()));
+        Ok(Self { _stop: stop.drop_guard() })
+    }
+}
+
+async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationToken) {
     let pages = Router::new()
         .route("/status", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(Json)))
         .route("/metrics", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(page)))

@@ -15,13 +15,16 @@ mod cli;
 mod clock;
 mod config;
 mod devices;
+mod gateways;
 mod http;
 mod ingest;
 mod log_tools;
 mod look_back;
 mod losses;
 mod metrics;
+mod mirroring;
 mod register;
+mod reload;
 mod replay;
 mod selftest;
 mod socket;
@@ -48,21 +51,19 @@ fn main() -> ExitCode {
         Command::CheckConfig => return check::run(&cli.config),
         Command::Replay(args) => return replay::replay(&cli.config, args),
         Command::Reconcile(args) => return replay::reconcile(&cli.config, args),
+        Command::Reload => reload::ask(&cli.config),
         Command::Status(args) => status_table::run(&cli.config, args),
         Command::Tail(args) => tail::run(&cli.config, args),
         Command::Log(args) => return log_tools::run(&cli.config, args),
         Command::Selftest(args) => selftest::run(args),
-        Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "openfactory-edge", &mut script);
-            service::output::print(&String::from_utf8_lossy(&script)).map_err(Into::into)
-        }
+        Command::Completion(completion) => completion.print(Cli::command()).map_err(Into::into),
+        Command::ManPages { folder } => service::command_line::write_manual(Cli::command(), folder).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("openfactory-edge: {error:#}");
-            if error.is::<check::BadConfig>() { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
+            if error.is::<check::BadConfig>() || error.is::<reload::Refused>() { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -72,11 +73,14 @@ fn run(cli: &Cli) -> ExitCode {
         Ok(checked) => checked,
         Err(problems) => return check::refuse(&problems),
     };
-    if let Err(error) = service::logging::init(checked.config.edge.log_filter.as_deref()) {
-        eprintln!("openfactory-edge: {}", service::error::chain(&error));
-        return ExitCode::from(BAD_CONFIG);
-    }
-    match app::run(checked) {
+    let logging = match service::logging::init(checked.config.edge.log_filter.as_deref()) {
+        Ok(logging) => logging,
+        Err(error) => {
+            eprintln!("openfactory-edge: {}", service::error::chain(&error));
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    match app::run(&cli.config, checked, logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -17,6 +17,8 @@ pub(crate) fn page(status: &Status) -> String {
         .of(&[("reason", "dropped_oldest")], status.log.dropped as f64)
         .of(&[("reason", "damaged")], status.log.damaged as f64)
         .of(&[("reason", "refused_by_kafka")], refused_by_kafka as f64);
+    let is_refused = status.reload.as_ref().is_some_and(|reload| reload.refused);
+    metrics.gauge("config_last_reload_successful", "0 while the files hold a config that was refused.").is(truth(!is_refused));
     log(&mut metrics, &status.log);
     if let Some(status) = &status.mirror {
         mirror(&mut metrics, status);

@@ -19,6 +19,7 @@ pub(crate) enum Known {
 }
 
 /// What is known of a device before it ever answered.
+#[derive(PartialEq)]
 pub(crate) struct Facts {
     pub(crate) asset: Arc<str>,
     /// `OPCUA`, `MODBUS`.

@@ -1,6 +1,6 @@
 //! The local socket: `status` and `tail` ask here. Only users that may write to the socket file get an answer.
 //!
-//! One JSON line asks, JSON lines answer: `{"status":{}}` gets one line, `{"tail":{"assets":[],"last":0}}` one for each durable event
+//! One JSON line asks, JSON lines answer: `{"status":{}}` and `{"reload":{}}` get one line, `{"tail":{"assets":[],"last":0}}` one for each durable event
 //! until the client hangs up. Every client has its own reader of the log; a slow one holds up nobody.
 
 use std::collections::VecDeque;
@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::look_back;
+use crate::reload::Reloads;
 use crate::status::Sources;
 
 /// A request line longer than this is no request.
@@ -37,6 +38,8 @@ const LOOK_BACK: u64 = 1_000_000;
 pub(crate) enum Request {
     /// The picture of the edge.
     Status {},
+    /// Read the config again.
+    Reload {},
     /// Durable events, live.
     Tail {
         /// Only these assets; empty: all.
@@ -89,7 +92,7 @@ pub(crate) async fn bind(path: &Path) -> anyhow::Result<Listener> {
 }
 
 /// Answers clients until `stop`.
-pub(crate) async fn serve(listener: Listener, sources: Arc<Sources>, stop: CancellationToken) {
+pub(crate) async fn serve(listener: Listener, sources: Arc<Sources>, reloads: Reloads, stop: CancellationToken) {
     let places = Arc::new(tokio::sync::Semaphore::new(CLIENTS));
     let mut clients = tokio::task::JoinSet::new();
     loop {
@@ -104,9 +107,9 @@ pub(crate) async fn serve(listener: Listener, sources: Arc<Sources>, stop: Cance
         };
         match accepted {
             Ok((client, _)) => {
-                let (sources, stop) = (sources.clone(), stop.clone());
+                let (sources, reloads, stop) = (sources.clone(), reloads.clone(), stop.clone());
                 clients.spawn(async move {
-                    if let Err(error) = answer(client, sources, stop).await {
+                    if let Err(error) = answer(client, sources, reloads, stop).await {
                         debug!("a local client went away: {error:#}");
                     }
                     drop(place);
@@ -121,7 +124,7 @@ pub(crate) async fn serve(listener: Listener, sources: Arc<Sources>, stop: Cance
     }
 }
 
-async fn answer(client: UnixStream, sources: Arc<Sources>, stop: CancellationToken) -> anyhow::Result<()> {
+async fn answer(client: UnixStream, sources: Arc<Sources>, reloads: Reloads, stop: CancellationToken) -> anyhow::Result<()> {
     let (mut read, mut write) = client.into_split();
     let mut line = String::new();
     let mut request = BufReader::new((&mut read).take(LONGEST_REQUEST));
@@ -131,6 +134,13 @@ async fn answer(client: UnixStream, sources: Arc<Sources>, stop: CancellationTok
             // The log looks at its files for it.
             let status = tokio::task::spawn_blocking(move || sources.status()).await?;
             let mut answer = serde_json::to_vec(&status)?;
+            answer.push(b'\n');
+            write.write_all(&answer).await?;
+        }
+        Ok(Request::Reload {}) => {
+            let (reply, answer) = oneshot::channel();
+            reloads.send(reply).await.context("the edge is stopping")?;
+            let mut answer = serde_json::to_vec(&answer.await.context("the edge is stopping")?)?;
             answer.push(b'\n');
             write.write_all(&answer).await?;
         }

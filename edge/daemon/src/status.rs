@@ -1,8 +1,8 @@
 //! What the running edge tells about itself: one picture for `status`, its JSON and systemd's status line.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use asset_stream::Timestamp;
 use edge_buffer::{Health, Log};
@@ -26,6 +26,18 @@ pub(crate) struct Status {
     pub(crate) log: LogStatus,
     /// Absent without a `[kafka]` section.
     pub(crate) mirror: Option<MirrorStatus>,
+    /// Absent before the first.
+    pub(crate) reload: Option<Reload>,
+}
+
+/// What came of reading the config again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Reload {
+    pub(crate) at: String,
+    /// Refused: the config before it is still at work, all of it.
+    pub(crate) refused: bool,
+    /// What was done, or what is wrong; a sentence each.
+    pub(crate) told: Vec<String>,
 }
 
 /// Counts since the start of the process.
@@ -132,15 +144,29 @@ pub(crate) struct Sources {
     pub(crate) started: Timestamp,
     pub(crate) max_bytes: u64,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) devices: Vec<Watched>,
     pub(crate) log: Log,
+    pub(crate) parts: Mutex<Parts>,
+}
+
+/// What a reload exchanges.
+#[derive(Default)]
+pub(crate) struct Parts {
+    pub(crate) devices: Vec<Watched>,
     pub(crate) mirror: Option<Monitor>,
+    /// What came of the last reload.
+    pub(crate) reload: Option<Reload>,
 }
 
 impl Sources {
+    /// What a reload exchanges, to be read or exchanged at once.
+    pub(crate) fn parts(&self) -> MutexGuard<'_, Parts> {
+        // Nothing panics while holding the lock; if it did, the fields are still whole.
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Draws the picture as it is now.
     pub(crate) fn status(&self) -> Status {
-        let stats = self.log.stats();
+        let (stats, parts) = (self.log.stats(), self.parts());
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -153,7 +179,7 @@ impl Sources {
                 durable: load(&self.counters.durable),
                 refused: load(&self.counters.refused),
             },
-            devices: self.devices.iter().map(device).collect(),
+            devices: parts.devices.iter().map(device).collect(),
             log: LogStatus {
                 epoch: self.log.epoch(),
                 first: stats.first,
@@ -175,19 +201,21 @@ impl Sources {
                     Health::Closed => Some("the log is closed".into()),
                 },
             },
-            mirror: self.mirror.as_ref().map(|monitor| mirror(monitor, stats.unacknowledged_bytes)),
+            mirror: parts.mirror.as_ref().map(|monitor| mirror(monitor, stats.unacknowledged_bytes)),
+            reload: parts.reload.clone(),
         }
     }
 
     /// Tells the mirror what the fleet's topic shall say of this edge.
     pub(crate) fn announce(&self) {
-        let Some(mirror) = &self.mirror else { return };
-        let connected = self.devices.iter().filter(|d| matches!(d.status.connection(), Some((Connection::Connected, _)))).count();
+        let parts = self.parts();
+        let Some(mirror) = &parts.mirror else { return };
+        let connected = parts.devices.iter().filter(|d| matches!(d.status.connection(), Some((Connection::Connected, _)))).count();
         mirror.announce(Facts {
-            devices: self.devices.len() as u32,
+            devices: parts.devices.len() as u32,
             connected: connected as u32,
             clock: clock::look(Path::new(clock::TIMESYNC)),
-            host: std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+            host: service::host::name(),
             version: env!("CARGO_PKG_VERSION").into(),
         });
     }
@@ -199,7 +227,14 @@ impl Status {
         let connected = self.devices.iter().filter(|d| d.state == "connected").count();
         let mirror = self.mirror.as_ref().map_or_else(|| "no Kafka configured".into(), |m| format!("{}, backlog {}", m.detail, m.backlog));
         let failure = self.log.failure.as_ref().map_or_else(String::new, |why| format!("; the log takes no events: {why}"));
-        format!("{connected}/{} devices connected; {} events durable; {mirror}{failure}", self.devices.len(), self.events.durable)
+        let reload = match &self.reload {
+            Some(Reload { at, refused: true, told }) => {
+                let more = if told.len() > 1 { format!(" (and {} more)", told.len() - 1) } else { String::new() };
+                format!("; the reload at {at} was refused: {}{more}", told.first().map_or("", String::as_str))
+            }
+            _ => String::new(),
+        };
+        format!("{connected}/{} devices connected; {} events durable; {mirror}{failure}{reload}", self.devices.len(), self.events.durable)
     }
 }
 

@@ -36,6 +36,10 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
         Some(mirror) => print_mirror(out, mirror)?,
         None => writeln!(out, "mirror    no [kafka] section: the edge collects and keeps, nothing is sent")?,
     }
+    if let Some(reload) = &status.reload {
+        let came = if reload.refused { "REFUSED, the config before it is still at work" } else { "done" };
+        writeln!(out, "reload    {} {came}: {}", reload.at, reload.told.join("\n          "))?;
+    }
     if status.devices.is_empty() {
         writeln!(out, "devices   none configured")?;
         return Ok(text);

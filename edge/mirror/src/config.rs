@@ -158,6 +158,16 @@ impl Config {
         self.problems().into_iter().next().map_or(Ok(()), Err)
     }
 
+    /// [`Self::check`], and makes the producer without connecting: librdkafka reads certificates and refuses what it does not know only then.
+    ///
+    /// # Errors
+    /// What no waiting can cure.
+    pub fn try_out(&self, epoch: u64) -> Result<(), Error> {
+        self.check()?;
+        crate::producer::Producer::start(self, crate::worker::ROLE, epoch, crate::worker::BATCH, self.linger)?.end(Duration::ZERO);
+        Ok(())
+    }
+
     /// Everything that cannot work.
     pub fn problems(&self) -> Vec<Error> {
         let mut problems = Vec::new();

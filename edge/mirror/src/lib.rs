@@ -106,9 +106,7 @@ impl Mirror {
     /// # Errors
     /// What no waiting can cure: settings that cannot work, files that cannot be read.
     pub fn start(config: Config, log: Log) -> Result<Self, Error> {
-        config.check()?;
-        // Whatever librdkafka refuses shall be told now, by the caller's own means.
-        producer::Producer::start(&config, worker::ROLE, log.epoch(), worker::BATCH, config.linger)?.end(Duration::ZERO);
+        config.try_out(log.epoch())?;
         let (config, shared) = (Arc::new(config), Arc::new(Shared::new(log.clone())));
         let (ending, ended) = mpsc::sync_channel(1);
         let worker = Worker::new(config.clone(), log.clone(), shared.clone());
@@ -143,8 +141,9 @@ impl Mirror {
         self.shared.set_facts(facts);
     }
 
-    /// Stops in order: takes no more events, waits for outstanding reports, keeps the cursor. Returns after `grace` at the latest, whatever the network does.
-    pub fn stop(self, grace: Duration) {
+    /// Stops in order: takes no more events, waits for outstanding reports, keeps the cursor. Returns after `grace` at the latest, whatever
+    /// the network does, and says whether the mirror has ended; one that has not still waits for an answer of Kafka, and sends nothing more.
+    pub fn stop(&self, grace: Duration) -> bool {
         let mut deadline = Instant::now() + grace;
         // Keeping the cursor needs some time of its own.
         self.shared.stop(deadline - grace / 5);
@@ -153,6 +152,12 @@ impl Mirror {
             deadline = deadline.min(Instant::now() + SHORT);
         }
         while self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+        self.has_ended()
+    }
+
+    /// Whether its thread has ended: from then on another mirror of the log may be started.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.ended.try_recv(), Err(mpsc::TryRecvError::Disconnected))
     }
 }
 

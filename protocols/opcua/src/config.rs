@@ -11,7 +11,7 @@ use crate::nodes::Address;
 use crate::security::{self, Security};
 
 /// A device's connector, as the device file has it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where the server listens: `opc.tcp://host:port/path`.
     pub uri: String,

@@ -76,7 +76,7 @@ async fn run(config: Arc<Config>, shared: Shared, link: DeviceLink, stop: Cancel
     let mut device = Device::new(config.clone(), link.clone());
     keep_connected(&mut device, &config, &shared, &stop).await;
     // Nobody takes the subscriptions up again: their ids are forgotten with this process. With a log that is closed, nobody hears it either.
-    let detail = "the edge was stopped: what the server had not sent by then, and what was still on its way, is lost";
+    let detail = "the edge or this gateway was stopped (a stop, or a changed device file): what the server had not sent by then, and what was still on its way, is lost";
     device.tell_gap(GapReason::EdgeStopped, detail.to_owned()).await.ok();
 }
 

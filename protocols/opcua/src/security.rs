@@ -27,7 +27,7 @@ use crate::identity::{self, Identity};
 use crate::trust::TrustMode;
 
 /// How to talk to one server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Security {
     /// The algorithms.
     pub policy: Policy,
@@ -42,8 +42,20 @@ pub struct Security {
     /// The device file says how; otherwise a better offer of the server is worth a hint.
     explicit: bool,
     /// The hint was given; shared by all clones, so it is given once.
-    hinted: Arc<AtomicBool>,
+    hinted: Hinted,
 }
+
+/// Whether a hint was given. No part of what a config says: two configs are equal whatever was hinted.
+#[derive(Clone, Debug, Default)]
+struct Hinted(Arc<AtomicBool>);
+
+impl PartialEq for Hinted {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Hinted {}
 
 /// A security policy that is considered safe today, or none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +84,7 @@ pub enum Mode {
 }
 
 /// As whom we log in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum UserIdentity {
     /// As nobody.
     #[default]
@@ -89,7 +101,7 @@ pub enum UserIdentity {
 }
 
 /// Where a password is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Password {
     /// In the device file.
     Given(Secret),
@@ -98,7 +110,7 @@ pub enum Password {
 }
 
 /// Text that no log shows.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl fmt::Debug for Secret {
@@ -241,7 +253,7 @@ pub(crate) fn parse(section: Option<Section<'_>>) -> Option<Security> {
     let identity = section.section("identity").map_or(Some(UserIdentity::Anonymous), parse_identity);
     let own = parse_pair(&mut section);
     section.finish();
-    Some(Security { policy, mode: mode?, identity: identity?, trust, own: own?, explicit: true, hinted: Arc::default() })
+    Some(Security { policy, mode: mode?, identity: identity?, trust, own: own?, explicit: true, hinted: Hinted::default() })
 }
 
 fn parse_identity(mut section: Section<'_>) -> Option<UserIdentity> {
@@ -338,7 +350,7 @@ impl Security {
 
     fn hint(&self, endpoints: &[EndpointDescription], uri: &str) {
         let is_better = |e: &EndpointDescription| e.security_mode != MessageSecurityMode::None && can_use(e.security_policy_uri.as_ref());
-        if !self.explicit && endpoints.iter().any(is_better) && !self.hinted.swap(true, Ordering::Relaxed) {
+        if !self.explicit && endpoints.iter().any(is_better) && !self.hinted.0.swap(true, Ordering::Relaxed) {
             warn!(server = %uri, "the connection is neither signed nor encrypted, although the server offers it: add `security` to the device file (policy: none to silence this)");
         }
     }

@@ -1,0 +1,173 @@
+//! The gateways at work, a task each: started, exchanged and ended one by one, so that a changed device file touches nothing else.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use asset_stream::{GapReason, Timestamp};
+use edge_buffer::Log;
+use gateway::{DeviceLink, DeviceStatus, Gateway, SampleSender};
+use gateway_modbus::{Buses, ModbusGateway};
+use gateway_opcua::OpcuaGateway;
+use service::error::chain;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::devices::{Connector, Device};
+use crate::register::{self, Known};
+use crate::status::Watched;
+use crate::unheard::{self, Unheard};
+
+/// How long gateways may take to say goodbye to their devices.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// All gateways of the edge.
+pub(crate) struct Gateways {
+    protocols: Protocols,
+    sender: SampleSender,
+    own_asset: Arc<str>,
+    log: Log,
+    running: Vec<Running>,
+}
+
+struct Running {
+    device: Device,
+    status: Arc<DeviceStatus>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// What became of the devices when their list changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Exchanged {
+    pub(crate) added: usize,
+    pub(crate) changed: usize,
+    pub(crate) removed: usize,
+    pub(crate) untouched: usize,
+}
+
+impl Gateways {
+    /// None yet.
+    pub(crate) fn new(state_dir: &Path, sender: SampleSender, own_asset: Arc<str>, log: Log) -> Self {
+        Self { protocols: Protocols::new(state_dir), sender, own_asset, log, running: Vec::new() }
+    }
+
+    /// Opens what gateways of these devices share, so that nothing is left that could fail when they are started.
+    pub(crate) fn prepare(&mut self, devices: &[Device]) -> Result<(), String> {
+        self.protocols.open(devices)
+    }
+
+    /// Tells what is known of a device and starts its gateway. `unheard`: the edge crashed before, and nobody could say so.
+    pub(crate) async fn start(&mut self, device: Device, unheard: Option<&Unheard>) -> anyhow::Result<()> {
+        let Device { name, asset, connector, facts } = &device;
+        let gateway = self.protocols.make(connector).map_err(|reason| anyhow::anyhow!("device {name}: {reason}"))?;
+        let link = DeviceLink::new(name.clone(), asset.clone(), self.sender.clone());
+        let known = self.known(asset);
+        if let Some(unheard) = unheard
+            && known == Known::Before
+        {
+            let now = Timestamp::now();
+            let told = unheard.gap(asset, now).into_iter().chain(register::unavailable(asset)).collect();
+            self.sender.send(told).await.context("a device's facts")?;
+            link.nobody_listens(now, GapReason::EdgeCrashed, unheard::WHY);
+        }
+        self.sender.send(facts.samples(&self.own_asset, known)).await.context("a device's facts")?;
+        let (status, stop) = (link.status().clone(), CancellationToken::new());
+        let task = tokio::spawn(gateway::supervise(gateway, link, stop.clone()));
+        self.running.push(Running { device, status, stop, task });
+        Ok(())
+    }
+
+    /// Makes these the devices: ends the gateways of those that are gone or changed, starts those that are new or changed, and leaves the
+    /// others alone. What a changed device says between its two gateways is told like what it says while the edge is stopped.
+    pub(crate) async fn exchange(&mut self, devices: Vec<Device>) -> anyhow::Result<Exchanged> {
+        let before = std::mem::take(&mut self.running);
+        let had = before.len();
+        let (kept, leaving): (Vec<_>, Vec<_>) = before.into_iter().partition(|running| devices.contains(&running.device));
+        let changed = leaving.iter().filter(|running| devices.iter().any(|device| device.name == running.device.name)).count();
+        // First: a new gateway may need the port of an old one.
+        end(leaving).await;
+        let mut kept: Vec<_> = kept.into_iter().map(Some).collect();
+        let exchanged =
+            Exchanged { added: devices.len() - kept.len() - changed, changed, removed: had - kept.len() - changed, untouched: kept.len() };
+        let mut failures = Vec::new();
+        for device in devices {
+            let same = kept.iter_mut().find(|kept| kept.as_ref().is_some_and(|running| running.device == device));
+            match same.and_then(Option::take) {
+                Some(running) => self.running.push(running),
+                None => failures.extend(self.start(device, None).await.err().map(|error| format!("{error:#}"))),
+            }
+        }
+        anyhow::ensure!(failures.is_empty(), "{}", failures.join("; "));
+        Ok(exchanged)
+    }
+
+    /// The devices as the status shows them.
+    pub(crate) fn watched(&self) -> Vec<Watched> {
+        let watched = |Running { device, status, .. }: &Running| Watched {
+            name: device.name.clone(),
+            asset: device.asset.clone(),
+            protocol: device.connector.protocol(),
+            status: status.clone(),
+        };
+        self.running.iter().map(watched).collect()
+    }
+
+    /// Ends all of them; no sample comes after that.
+    pub(crate) async fn stop(self) {
+        end(self.running).await;
+    }
+
+    fn known(&self, asset: &Arc<str>) -> Known {
+        if self.log.keys().contains_key(asset) { Known::Before } else { Known::New }
+    }
+}
+
+async fn end(leaving: Vec<Running>) {
+    leaving.iter().for_each(|running| running.stop.cancel());
+    let until = tokio::time::Instant::now() + GRACE;
+    for Running { device, mut task, .. } in leaving {
+        if tokio::time::timeout_at(until, &mut task).await.is_err() {
+            warn!(device = %device.name, "the gateway did not end in time and is dropped");
+            task.abort();
+            // Whether it was aborted or ended just now: it is gone.
+            task.await.ok();
+        }
+    }
+}
+
+/// What gateways of one protocol share: opened when the first of them needs it.
+struct Protocols {
+    buses: Buses,
+    opcua: Option<gateway_opcua::Shared>,
+    state_dir: PathBuf,
+}
+
+impl Protocols {
+    fn new(state_dir: &Path) -> Self {
+        Self { buses: Buses::new(), opcua: None, state_dir: state_dir.to_owned() }
+    }
+
+    fn open(&mut self, devices: &[Device]) -> Result<(), String> {
+        if self.opcua.is_none() && devices.iter().any(|device| matches!(device.connector, Connector::Opcua(_))) {
+            self.opcua = Some(gateway_opcua::Shared::open(&self.state_dir).map_err(|error| chain(&error))?);
+        }
+        Ok(())
+    }
+
+    /// Makes a gateway of a connector. Nothing is connected yet.
+    fn make(&self, connector: &Connector) -> Result<Arc<dyn Gateway>, String> {
+        match connector {
+            Connector::Opcua(config) => {
+                let shared = self.opcua.clone().ok_or("the OPC UA identity is not open")?;
+                Ok(Arc::new(OpcuaGateway::new(config.clone(), shared)))
+            }
+            Connector::Modbus(config) => {
+                let gateway = ModbusGateway::new(config.clone(), &self.buses).map_err(|error| chain(&error))?;
+                Ok(Arc::new(gateway))
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Reading the config again: all of it takes effect, or nothing, and only what changed is touched.
+
+use std::path::Path;
+
+use anyhow::Context;
+use service::config::Problem;
+use service::notify;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use crate::app::{self, Edge};
+use crate::check::{self, Checked};
+use crate::config::Config;
+use crate::gateways::Exchanged;
+use crate::http::Page;
+use crate::socket;
+use crate::status::Reload;
+
+/// Who asks for a reload gets to know what came of it.
+pub(crate) type Reloads = mpsc::Sender<oneshot::Sender<Reload>>;
+
+/// The running edge has refused the config.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}\nthe new config was refused, nothing was changed; the one before is still at work")]
+pub(crate) struct Refused(String);
+
+/// `openfactory-edge reload`: asks the running edge and prints what it says.
+pub(crate) fn ask(config: &Path) -> anyhow::Result<()> {
+    use std::io::BufRead;
+    // The socket itself may be what is wrong with the new config.
+    let path = check::socket_of(config).map_err(|bad| Refused(bad.problems))?;
+    let mut line = String::new();
+    socket::ask(&path, &socket::Request::Reload {})?.read_line(&mut line).context("the edge took the question and does not answer")?;
+    let reload: Reload = serde_json::from_str(&line).context("the daemon's answer cannot be read; is it another version?")?;
+    if reload.refused {
+        return Err(Refused(reload.told.join("\n")).into());
+    }
+    service::output::print(&(reload.told.join("\n") + "\n")).context("what was done cannot be printed")
+}
+
+impl Edge {
+    /// Reads the config again, and tells journal, status and systemd what came of it.
+    pub(crate) async fn reload(&mut self) -> Reload {
+        notify::reloading();
+        let (refused, told) = match self.read_again().await {
+            Ok(done) => (false, done),
+            Err(problems) => (true, problems),
+        };
+        for told in &told {
+            match refused {
+                true => error!("the new config is refused, nothing was changed: {told}"),
+                false => info!("the new config is at work: {told}"),
+            }
+        }
+        let reload = Reload { at: asset_stream::Timestamp::now().to_string(), refused, told };
+        self.sources.parts().reload = Some(reload.clone());
+        let sources = self.sources.clone();
+        // The log looks at its files for it.
+        tokio::task::spawn_blocking(move || notify::status(&sources.status().line())).await.ok();
+        notify::ready();
+        reload
+    }
+
+    /// What was done, or what is wrong with the new config.
+    async fn read_again(&mut self) -> Result<Vec<String>, Vec<String>> {
+        let file = self.file.clone();
+        let read = tokio::task::spawn_blocking(move || check::load(&file)).await.map_err(|error| vec![error.to_string()])?;
+        let Checked { config, devices, warnings } = read?;
+        let fixed = self.config.fixed(&config);
+        if !fixed.is_empty() {
+            let told =
+                |key: &str| Problem::of(&self.file, key, "changes with a restart only: systemctl restart openfactory-edge").to_string();
+            return Err(fixed.into_iter().map(told).collect());
+        }
+        self.gateways.prepare(&devices).map_err(|error| vec![error])?;
+        let page = match config.edge.status_listen {
+            address if address == self.config.edge.status_listen => None,
+            Some(address) => {
+                let page = Page::open(address, self.sources.clone(), &self.background).await.map_err(|error| vec![format!("{error:#}")])?;
+                Some(Some(page))
+            }
+            None => Some(None),
+        };
+        let mut done = Vec::new();
+        if self.is_other_mirror(&config) {
+            let mirror = config.mirror();
+            if let Some(mirror) = &mirror {
+                mirror.try_out(self.log.epoch()).map_err(|error| vec![service::error::chain(&error)])?;
+            }
+            // From here on nothing can fail: the old ends, the new begins.
+            self.mirroring.exchange(mirror);
+            done.push(match config.kafka {
+                Some(_) => "Kafka: connecting anew".to_owned(),
+                None => "no [kafka] section any more: the edge collects and keeps, nothing is sent".to_owned(),
+            });
+        }
+        if let Some(page) = page {
+            self.page = page;
+            done.push(match config.edge.status_listen {
+                Some(address) => format!("the status is served at {address}"),
+                None => "the status is not served over HTTP any more".to_owned(),
+            });
+        }
+        if config.edge.log_filter != self.config.edge.log_filter {
+            // It was read with the config, so it is one.
+            self.logging.set(config.edge.log_filter.as_deref()).ok();
+            done.push("the log filter is another one".to_owned());
+        }
+        for warning in warnings {
+            warn!("{warning}");
+        }
+        match self.gateways.exchange(devices).await {
+            Ok(exchanged) => done.extend(sentence(exchanged)),
+            Err(error) => done.push(format!("some devices are not at work until the next start: {error:#}")),
+        }
+        self.sources.parts().devices = self.gateways.watched();
+        self.fingerprint = app::fingerprint(&config);
+        self.config = config;
+        if done.is_empty() {
+            done.push("nothing has changed".to_owned());
+        }
+        Ok(done)
+    }
+
+    fn is_other_mirror(&self, config: &Config) -> bool {
+        let sections = |config: &Config| (config.kafka.clone(), config.mirror.clone());
+        sections(&self.config) != sections(config) || self.fingerprint != app::fingerprint(config)
+    }
+}
+
+/// What became of the devices; nothing to say where nothing changed.
+fn sentence(Exchanged { added, changed, removed, untouched }: Exchanged) -> Option<String> {
+    let told = format!("devices: {added} added, {changed} changed, {removed} removed, {untouched} untouched");
+    (added + changed + removed > 0).then_some(told)
+}
