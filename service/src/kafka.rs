@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rdkafka::ClientConfig;
 use serde::Deserialize;
 
+use crate::secret;
+
 /// The brokers and how to prove who we are.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
@@ -66,16 +68,14 @@ pub enum Error {
     /// No brokers are named.
     #[error("kafka.brokers is empty: name at least one broker as \"host:port\"")]
     NoBrokers,
-    /// A file that the section names cannot be read.
-    #[error("{key}: {} cannot be read", file.display())]
-    Unreadable {
+    /// A file that the section names cannot be used.
+    #[error("{key}")]
+    File {
         /// The key that names it.
         key: &'static str,
-        /// The file.
-        file: PathBuf,
-        /// Why.
+        /// Which, and why.
         #[source]
-        source: std::io::Error,
+        source: secret::Error,
     },
     /// A certificate without its key, or the other way round.
     #[error("kafka.tls needs both certificate and key, or neither")]
@@ -100,7 +100,7 @@ impl Config {
     pub fn resolve_paths(&mut self, folder: &Path) {
         let of_tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.ca, &mut tls.certificate, &mut tls.key]).flatten();
         for file in of_tls.chain(self.sasl.iter_mut().map(|sasl| &mut sasl.password_file)) {
-            *file = folder.join(&*file);
+            *file = secret::locate(folder, file);
         }
     }
 
@@ -143,7 +143,12 @@ impl Config {
             ];
             for (key, property, file) in files {
                 if let Some(file) = file {
-                    std::fs::File::open(file).map_err(|source| Error::Unreadable { key, file: file.clone(), source })?;
+                    let readable = if key == "kafka.tls.key" {
+                        secret::check(file)
+                    } else {
+                        std::fs::File::open(file).map(drop).map_err(|source| secret::Error::Unreadable { file: file.clone(), source })
+                    };
+                    readable.map_err(|source| Error::File { key, source })?;
                     client.set(property, file.to_string_lossy());
                 }
             }
@@ -155,8 +160,8 @@ impl Config {
                 Mechanism::ScramSha512 => "SCRAM-SHA-512",
             };
             let (key, file) = ("kafka.sasl.password_file", &sasl.password_file);
-            let password = std::fs::read_to_string(file).map_err(|source| Error::Unreadable { key, file: file.clone(), source })?;
-            client.set("sasl.mechanism", mechanism).set("sasl.username", &sasl.username).set("sasl.password", password.trim_end());
+            let password = secret::read(file).map_err(|source| Error::File { key, source })?;
+            client.set("sasl.mechanism", mechanism).set("sasl.username", &sasl.username).set("sasl.password", password);
         }
         Ok(client)
     }
@@ -183,6 +188,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::{Config, Error, Mechanism, Sasl, Tls};
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_login_over_tls_sets_what_librdkafka_needs_and_keeps_the_password_out_of_the_config() {
@@ -202,6 +208,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp folder");
         for file in ["ca.pem", "own.pem", "own.key", "password"] {
             std::fs::write(folder.path().join(file), "x").expect("temp file");
+            std::fs::set_permissions(folder.path().join(file), std::fs::Permissions::from_mode(0o600)).expect("own file");
         }
         let tls = Tls { ca: Some("ca.pem".into()), certificate: Some("own.pem".into()), key: Some(folder.path().join("own.key")) };
         let sasl = Sasl { mechanism: Mechanism::Plain, username: "edge-7".into(), password_file: "password".into() };
@@ -218,7 +225,7 @@ mod tests {
     fn files_that_are_missing_are_named_with_their_key() {
         let tls = Tls { ca: Some("/nowhere/ca.pem".into()), ..Tls::default() };
         let error = Config { tls: Some(tls), ..Config::plain("kafka:9093") }.client().expect_err("no such file");
-        assert_eq!(error.to_string(), "kafka.tls.ca: /nowhere/ca.pem cannot be read");
+        assert!(crate::error::chain(&error).starts_with("kafka.tls.ca: /nowhere/ca.pem cannot be read"), "{error:?}");
         let half = Tls { certificate: Some("/nowhere/own.pem".into()), ..Tls::default() };
         assert!(matches!(Config { tls: Some(half), ..Config::plain("kafka:9093") }.client(), Err(Error::HalfAnIdentity)));
     }

@@ -5,6 +5,7 @@
 //! - [`signals`], [`notify`]: being started, watched and stopped by systemd.
 //! - [`metrics`]: Prometheus' text format.
 //! - [`command_line`]: completion scripts and man pages, made of the command line itself.
+//! - [`secret`]: files with secrets: where they are, and who can read them.
 //! - [`kafka`]: how to reach the brokers, the same section in both config files.
 //! - [`tls`]: one TLS provider for everything; [`host`]: which machine this is; [`error`], [`output`]: what people read.
 //!
@@ -19,6 +20,7 @@ pub mod logging;
 pub mod metrics;
 pub mod notify;
 pub mod output;
+pub mod secret;
 pub mod signals;
 pub mod tls;
 pub mod units;

@@ -40,7 +40,7 @@ impl Cluster {
         let files =
             [&mut self.credentials_file, &mut self.password_file, &mut self.token_file, &mut self.ca, &mut self.certificate, &mut self.key];
         for file in files.into_iter().flatten() {
-            *file = folder.join(&*file);
+            *file = service::secret::locate(folder, file);
         }
     }
 }
@@ -87,15 +87,18 @@ pub fn cluster_problems(clusters: &BTreeMap<String, Cluster>) -> Vec<(String, St
         if logins.into_iter().filter(|login| *login).count() > 1 {
             problems.push((key("credentials_file"), "choose one of credentials_file, user and token_file".into()));
         }
-        let files = [
+        let secrets = [
             ("credentials_file", &cluster.credentials_file),
             ("password_file", &cluster.password_file),
             ("token_file", &cluster.token_file),
-            ("ca", &cluster.ca),
-            ("certificate", &cluster.certificate),
             ("key", &cluster.key),
         ];
-        for (field, file) in files {
+        for (field, file) in secrets {
+            if let Some(Err(error)) = file.as_deref().map(service::secret::check) {
+                problems.push((key(field), service::error::chain(&error)));
+            }
+        }
+        for (field, file) in [("ca", &cluster.ca), ("certificate", &cluster.certificate)] {
             if let Some(file) = file
                 && let Err(error) = std::fs::File::open(file)
             {

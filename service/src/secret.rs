@@ -1,0 +1,85 @@
+//! Files that a config names, above all those with secrets: where they are, and that not everybody can read them.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Before the name of a file that systemd hands over.
+const CREDENTIAL: &str = "credential:";
+/// How the units name the folder that they hand over: `LoadCredential=openfactory:FOLDER`.
+const HANDED_OVER: &str = "openfactory";
+
+/// Where a path of the config leads. A relative path begins at the folder of the config file. `credential:NAME` is what systemd hands over
+/// of the folder `credentials` there, which root alone can read; for a person who runs a command it is that file itself.
+pub fn locate(folder: &Path, path: &Path) -> PathBuf {
+    match path.to_str().and_then(|path| path.strip_prefix(CREDENTIAL)) {
+        Some(name) => credential(folder, name, std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)),
+        None => folder.join(path),
+    }
+}
+
+fn credential(folder: &Path, name: &str, handed_over: Option<PathBuf>) -> PathBuf {
+    match handed_over {
+        Some(by_systemd) => by_systemd.join(format!("{HANDED_OVER}_{name}")),
+        None => folder.join("credentials").join(name),
+    }
+}
+
+/// A secret that is none.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read.
+    #[error("{} cannot be read", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Everybody can read it.
+    #[error("everybody on this machine can read the secret {}: chmod o= {}", .0.display(), .0.display())]
+    Exposed(PathBuf),
+}
+
+/// Whether the file can be read, and not by everybody.
+pub fn check(file: &Path) -> Result<(), Error> {
+    let unreadable = |source| Error::Unreadable { file: file.to_owned(), source };
+    let found = fs::File::open(file).and_then(|file| file.metadata()).map_err(unreadable)?;
+    if found.permissions().mode() & 0o007 == 0 { Ok(()) } else { Err(Error::Exposed(file.to_owned())) }
+}
+
+/// Reads a secret, without the line end after it.
+pub fn read(file: &Path) -> Result<String, Error> {
+    check(file)?;
+    let text = fs::read_to_string(file).map_err(|source| Error::Unreadable { file: file.to_owned(), source })?;
+    Ok(text.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check, credential, locate, read};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    #[test]
+    fn a_secret_that_everybody_can_read_is_refused_with_the_command_that_mends_it() {
+        let file = tempfile::NamedTempFile::new().expect("temp file");
+        std::fs::write(file.path(), "hush\n").expect("temp file");
+        let mode = |mode| std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).expect("own file");
+        mode(0o644);
+        let told = check(file.path()).expect_err("exposed").to_string();
+        assert!(told.ends_with(&format!("chmod o= {}", file.path().display())), "{told}");
+        mode(0o640);
+        assert_eq!(read(file.path()).expect("for the group alone"), "hush");
+    }
+
+    #[test]
+    fn a_credential_is_what_systemd_hands_over_or_the_file_itself() {
+        let folder = Path::new("/etc/x");
+        assert_eq!(credential(folder, "kafka-password", Some("/run/c".into())), Path::new("/run/c/openfactory_kafka-password"));
+        assert_eq!(credential(folder, "kafka-password", None), Path::new("/etc/x/credentials/kafka-password"));
+        assert_eq!(locate(folder, Path::new("ca.pem")), Path::new("/etc/x/ca.pem"));
+    }
+}
