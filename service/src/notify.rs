@@ -47,6 +47,8 @@ pub async fn watchdog(loops: Vec<Progress>, stop: CancellationToken) {
     let mut seen: Vec<u64> = loops.iter().map(|l| (l.turns)()).collect();
     // Three tries within the limit: one late turn is no failure.
     let mut tick = tokio::time::interval(limit / 3);
+    // The first is now, when nothing can have turned yet.
+    tick.tick().await;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

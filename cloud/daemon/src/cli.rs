@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use asset_stream::{Timestamp, topics};
@@ -36,7 +37,7 @@ Exit codes: 0 success, 1 failure, 2 wrong usage, 69 verify got nothing from Kafk
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Forwards the configured topics from Kafka to NATS until SIGTERM or SIGINT.
-    Forward,
+    Forward(ForwardArgs),
     /// Serves the router until SIGTERM or SIGINT.
     Route,
     /// Proves from sequences and gap events that nothing is missing in the asset stream, repeated, reordered or altered.
@@ -52,6 +53,17 @@ pub(crate) enum Command {
         /// The folder; it must be there.
         folder: PathBuf,
     },
+}
+
+/// What several forwarders with one config file must not share.
+#[derive(Debug, Args)]
+pub(crate) struct ForwardArgs {
+    /// This forwarder's name in the group, in place of forward.instance.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) instance: Option<String>,
+    /// Where it tells how it is doing, in place of forward.status_listen.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) status_listen: Option<SocketAddr>,
 }
 
 /// What is to be proven.

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::cli::{Cli, Command, VerifyArgs};
+use crate::cli::{Cli, Command, ForwardArgs, VerifyArgs};
 use crate::config::{Config, Service};
 
 /// sysexits' EX_UNAVAILABLE: Kafka gives nothing to prove anything from.
@@ -29,8 +29,12 @@ fn main() -> ExitCode {
     service::tls::install_ring();
     let cli = Cli::parse();
     match &cli.command {
-        Command::Forward => start(&cli, Service::Forward),
-        Command::Route => start(&cli, Service::Route),
+        Command::Forward(arguments) => start(&cli.config, Service::Forward, |config| {
+            let ForwardArgs { instance, status_listen } = arguments;
+            config.forward.instance = instance.clone().or(config.forward.instance.take());
+            config.forward.status_listen = status_listen.or(config.forward.status_listen);
+        }),
+        Command::Route => start(&cli.config, Service::Route, |_| {}),
         Command::Verify(arguments) => prove(&cli.config, arguments),
         Command::CheckConfig => check(&cli.config),
         Command::Completion(completion) => outcome(completion.print(Cli::command())),
@@ -38,11 +42,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(cli: &Cli, wanted: Service) -> ExitCode {
-    let config = match Config::load(&cli.config, &[wanted]) {
+/// `change`: what the command line has to say.
+fn start(file: &Path, wanted: Service, change: impl FnOnce(&mut Config)) -> ExitCode {
+    let mut config = match Config::load(file, &[wanted]) {
         Ok(config) => config,
         Err(problems) => return refuse(&problems),
     };
+    change(&mut config);
     if let Err(error) = service::logging::init(config.log_filter.as_deref()) {
         eprintln!("openfactory-cloud: {:#}", anyhow::Error::new(error));
         return ExitCode::from(BAD_CONFIG);

@@ -40,7 +40,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
 
-/// sysexits' EX_CONFIG: the unit does not restart on it.
+/// sysexits' EX_CONFIG, for what only a person can cure: the unit does not restart on it.
 const BAD_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
@@ -84,7 +84,10 @@ fn run(cli: &Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            // An older program that was put back: no restart helps.
+            let is_newer = |cause: &edge_buffer::Error| matches!(cause, edge_buffer::Error::NewerVersion { .. });
+            let needs_a_person = error.chain().any(|cause| cause.downcast_ref().is_some_and(is_newer));
+            if needs_a_person { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -225,7 +225,14 @@ impl Status {
     /// One line for `systemctl status`.
     pub(crate) fn line(&self) -> String {
         let connected = self.devices.iter().filter(|d| d.state == "connected").count();
-        let mirror = self.mirror.as_ref().map_or_else(|| "no Kafka configured".into(), |m| format!("{}, backlog {}", m.detail, m.backlog));
+        let mirror = self.mirror.as_ref().map_or_else(
+            || "no Kafka configured".into(),
+            |m| {
+                // Before the first look at Kafka there is no sentence.
+                let how = if m.detail.is_empty() { &m.state } else { &m.detail };
+                format!("{how}, backlog {}", m.backlog)
+            },
+        );
         let failure = self.log.failure.as_ref().map_or_else(String::new, |why| format!("; the log takes no events: {why}"));
         let reload = match &self.reload {
             Some(Reload { at, refused: true, told }) => {

@@ -13,7 +13,8 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -259,7 +260,9 @@ pub(crate) fn parse(section: Option<Section<'_>>) -> Option<Security> {
 fn parse_identity(mut section: Section<'_>) -> Option<UserIdentity> {
     let user = section.optional::<String>("user");
     let given = section.optional::<String>("password").map(|text| Password::Given(Secret(text)));
-    let file = section.optional::<PathBuf>("password_file").map(Password::File);
+    let file = section.optional::<PathBuf>("password_file");
+    file.iter().for_each(|file| refuse_exposed(&section, "password_file", file));
+    let file = file.map(Password::File);
     let pair = parse_pair(&mut section);
     let problem = |text: &str| {
         section.problem("", text);
@@ -279,10 +282,21 @@ fn parse_identity(mut section: Section<'_>) -> Option<UserIdentity> {
     identity
 }
 
+/// A secret that everybody can read is none. One that is not there yet is another matter: it is read at each connection.
+fn refuse_exposed(section: &Section<'_>, key: &str, file: &Path) {
+    if fs::metadata(file).is_ok_and(|found| found.permissions().mode() & 0o007 != 0) {
+        let file = file.display();
+        section.problem(key, format!("everybody on this machine can read the secret {file}: chmod o= {file}"));
+    }
+}
+
 /// `Some(None)`: neither is there; `None`: a problem was recorded.
 fn parse_pair(section: &mut Section<'_>) -> Option<Option<Pair>> {
     match (section.optional::<PathBuf>("certificate"), section.optional::<PathBuf>("key")) {
-        (Some(certificate), Some(key)) => Some(Some(Pair { certificate, key })),
+        (Some(certificate), Some(key)) => {
+            refuse_exposed(section, "key", &key);
+            Some(Some(Pair { certificate, key }))
+        }
         (None, None) => Some(None),
         (Some(_), None) => {
             section.problem("certificate", "a certificate needs its key: add key: FILE");

@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -81,6 +82,7 @@ async fn every_policy_connects_with_name_and_with_certificate() {
     plant.trust_server();
     let password = user.1.path().join("password");
     fs::write(&password, "right\n").expect("written");
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("own file");
     let by_name = format!("{{user: edge, password_file: {}}}", password.display());
     let by_certificate = format!("{{certificate: {}, key: {}}}", user.0.certificate_path().display(), user.0.key_path().display());
     let mut edges = Vec::new();

@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt;
+
 use super::{Error, Mode, Password, Policy, Security, UserIdentity, parse};
 use crate::trust::TrustMode;
 use asset_stream::document::{Document, Environment, Problems};
@@ -41,6 +43,20 @@ fn all_of_it_is_read_and_no_secret_is_shown() {
     assert!(matches!(by_file.identity, UserIdentity::User { password: Password::File(_), .. }));
     let by_certificate = good("security: {identity: {certificate: u.der, key: u.pem}}");
     assert!(matches!(by_certificate.identity, UserIdentity::Certificate(_)));
+}
+
+#[test]
+fn a_password_file_that_everybody_can_read_is_told_with_its_place() {
+    let file = tempfile::NamedTempFile::new().expect("temp file");
+    let text = format!("security: {{identity: {{user: edge, password_file: {}}}}}", file.path().display());
+    good(&text);
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).expect("own file");
+    let (_, problems) = read(&text);
+    let expected = format!(
+        "d.yaml:1:35: security.identity.password_file: everybody on this machine can read the secret {0}: chmod o= {0}",
+        file.path().display()
+    );
+    assert_eq!(problems, [expected]);
 }
 
 #[test]
