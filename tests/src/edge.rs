@@ -65,6 +65,13 @@ impl Edge {
         })
     }
 
+    /// An edge that runs elsewhere, e.g. as a service of a box: `config` names its socket. It can be asked, not started or stopped.
+    pub fn elsewhere(config: PathBuf) -> anyhow::Result<Self> {
+        let (devices, log) = (config.with_file_name("devices"), config.with_file_name("edge.log"));
+        let program = tools::built("openfactory-edge")?;
+        Ok(Self { program, config, devices, log, environment: Vec::new(), wrapper: Vec::new(), process: None })
+    }
+
     /// Adds or replaces a device file; the edge reads it at its next start.
     pub fn device_file(&self, name: &str, yaml: &str) -> anyhow::Result<()> {
         std::fs::write(self.devices.join(format!("{name}.yaml")), yaml).context("cannot write the device file")
@@ -151,7 +158,7 @@ impl Edge {
     /// Waits until `holds` says so of the status; `what` names it.
     pub fn wait_status(&mut self, what: &str, max: Duration, mut holds: impl FnMut(&Json) -> bool) -> anyhow::Result<Json> {
         wait::until(what, max, || {
-            self.process()?.expect_alive()?;
+            self.process.as_mut().map_or(Ok(()), Process::expect_alive)?;
             match self.status() {
                 Ok(status) if holds(&status) => Ok(Look::Done(status)),
                 Ok(status) => Ok(Look::Waiting(status.to_string())),

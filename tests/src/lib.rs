@@ -9,6 +9,7 @@
 //!
 //! Non-goals: being used by anything that is shipped.
 
+pub mod appliance;
 pub mod clock;
 pub mod cloud;
 pub mod devices;

@@ -35,6 +35,20 @@ impl Mount {
         Self::new(at, &["-o", &format!("loop,{options}"), &image.to_string_lossy()])
     }
 
+    /// A folder with all of `below`, whose changes are kept in `changes`.
+    pub fn overlay(at: &Path, below: &Path, changes: &Path) -> anyhow::Result<Self> {
+        let (upper, work) = (changes.join("upper"), changes.join("work"));
+        std::fs::create_dir_all(&upper)?;
+        std::fs::create_dir_all(&work)?;
+        let options = format!("lowerdir={},upperdir={},workdir={}", below.display(), upper.display(), work.display());
+        Self::new(at, &["-t", "overlay", "-o", &options, "overlay"])
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.at
+    }
+
     fn new(at: &Path, words: &[&str]) -> anyhow::Result<Self> {
         std::fs::create_dir_all(at)?;
         let at = at.canonicalize()?;

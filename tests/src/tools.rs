@@ -36,6 +36,16 @@ pub fn newest_nats_server() -> anyhow::Result<Option<PathBuf>> {
     from_environment(variable).map(Some)
 }
 
+/// An unpacked Debian 12 (`OPENFACTORY_DEBIAN`) and the apt repository of our packages (`OPENFACTORY_PACKAGES`); `None`, and a word that the test is
+/// skipped, where `./dev` has made neither.
+pub fn debian_and_packages() -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
+    if std::env::var_os("OPENFACTORY_DEBIAN").is_none() {
+        skipped("OPENFACTORY_DEBIAN is not set; ./dev test sets it where it runs as root on Debian");
+        return Ok(None);
+    }
+    Ok(Some((from_environment("OPENFACTORY_DEBIAN")?, from_environment("OPENFACTORY_PACKAGES")?)))
+}
+
 /// A Python that has asyncua and pymodbus (`OPENFACTORY_PYTHON`).
 pub fn python() -> anyhow::Result<PathBuf> {
     from_environment("OPENFACTORY_PYTHON")

@@ -1,0 +1,292 @@
+//! The packages on a Debian 12 that boots: what a person does with apt and systemctl, and what happens to the box over the years.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use system_tests::appliance::Appliance;
+use system_tests::devices::{Devices, Make, Plan};
+use system_tests::edge::Edge;
+use system_tests::kafka::Broker;
+use system_tests::plant::Plant;
+use system_tests::ports;
+use system_tests::wait::{self, Look};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// What a person types who has the repository on a stick.
+const REPOSITORY: &str = "\
+    install -D -m 644 /srv/openfactory/openfactory.gpg /etc/apt/keyrings/openfactory.gpg && \
+    echo 'deb [signed-by=/etc/apt/keyrings/openfactory.gpg] file:/srv/openfactory stable main' > /etc/apt/sources.list.d/openfactory.list && \
+    apt-get -q update -o Dir::Etc::SourceList=/etc/apt/sources.list.d/openfactory.list -o Dir::Etc::SourceParts=-";
+const INSTALL: &str = "apt-get -q -y install openfactory-edge";
+
+fn install(the_box: &Appliance) -> anyhow::Result<()> {
+    the_box.expect(REPOSITORY)?;
+    the_box.expect(INSTALL).map(drop)
+}
+
+/// The config and the device files of a plant's edge, as a person puts them into the box; all that is not about this plant keeps its default.
+fn configure(the_box: &Appliance, plant: &mut Plant) -> anyhow::Result<()> {
+    let written = std::fs::read_to_string(plant.edge.config())?;
+    let default = |line: &&str| !["devices = ", "state_dir = ", "socket = "].iter().any(|key| line.starts_with(key));
+    let text: Vec<_> = written.lines().filter(default).collect();
+    std::fs::write(the_box.file("/etc/openfactory-edge/edge.toml"), text.join("\n"))?;
+    for file in std::fs::read_dir(plant.edge.config().with_file_name("devices"))? {
+        let file = file?;
+        std::fs::copy(file.path(), the_box.file("/etc/openfactory-edge/devices").join(file.file_name()))?;
+    }
+    ask_the_box(the_box, plant)
+}
+
+/// From now on the plant asks the edge of the box; again after each boot.
+fn ask_the_box(the_box: &Appliance, plant: &mut Plant) -> anyhow::Result<()> {
+    let config = plant.folder().join("box.toml");
+    std::fs::write(&config, format!("[edge]\nsocket = {:?}\n", the_box.live("/run/openfactory-edge/edge.sock")?))?;
+    plant.edge = Edge::elsewhere(config)?;
+    Ok(())
+}
+
+/// Waits until all devices are connected.
+fn connected(the_box: &Appliance, plant: &mut Plant) -> anyhow::Result<()> {
+    let assets = plant.assets();
+    plant.edge.wait_connected(&assets, LONG).with_context(|| the_box.journal())
+}
+
+/// Nothing is missing that nobody told.
+fn clean(the_box: &Appliance, plant: &mut Plant) -> anyhow::Result<()> {
+    plant.expect_clean(LONG).map(drop).with_context(|| the_box.journal())
+}
+
+/// A property of the edge's unit.
+fn property(the_box: &Appliance, name: &str) -> anyhow::Result<String> {
+    Ok(the_box.expect(&format!("systemctl show -P {name} openfactory-edge"))?.trim().to_owned())
+}
+
+/// Waits until the unit runs as another process than `before`.
+fn wait_another(the_box: &Appliance, before: &str, why: &str) -> anyhow::Result<()> {
+    wait::until(why, LONG, || {
+        let (id, state) = (property(the_box, "MainPID")?, property(the_box, "ActiveState")?);
+        let is_another = id != before && id != "0" && state == "active";
+        Ok(if is_another { Look::Done(()) } else { Look::Waiting(format!("{state}, process {id}\n{}", the_box.journal())) })
+    })
+}
+
+/// Which files of the box a person who is neither root nor in the edge's group can open.
+fn can_read(the_box: &Appliance, user: &str, file: &str) -> anyhow::Result<bool> {
+    Ok(the_box.run(&format!("runuser -u {user} -- cat {file}"))?.0 == Some(0))
+}
+
+fn plant(name: &str, folder: &Path) -> anyhow::Result<Option<(Appliance, Plant)>> {
+    let Some(the_box) = Appliance::boot(folder)? else { return Ok(None) };
+    let mut plant = Plant::new(name, Broker::shared()?, "")?;
+    for plan in [Plan { rate: 200, ..Plan::new(Make::Asyncua, 1, 20) }, Plan::new(Make::PymodbusTcp, 1, 10)] {
+        let devices = Devices::start(plan, plant.folder())?;
+        plant.add(devices)?;
+    }
+    Ok(Some((the_box, plant)))
+}
+
+fn start(the_box: &Appliance, plant: &mut Plant) -> anyhow::Result<()> {
+    the_box.expect("openfactory-edge check-config && systemctl enable --now openfactory-edge")?;
+    connected(the_box, plant)?;
+    plant.wait_first_values(LONG)?;
+    plant.go()
+}
+
+#[test]
+fn from_apt_install_to_events_in_kafka_and_through_what_a_box_goes_through() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let Some((mut the_box, mut plant)) = plant("box", folder.path())? else { return Ok(()) };
+    install(&the_box)?;
+    assert_eq!((property(&the_box, "ActiveState")?, property(&the_box, "UnitFileState")?), ("inactive".into(), "disabled".into()));
+    the_box.expect("openfactory-edge check-config")?;
+    configure(&the_box, &mut plant)?;
+    for secret in ["/etc/openfactory-edge/edge.toml", "/etc/openfactory-edge/devices/devices-0.yaml"] {
+        assert!(the_box.file(secret).exists() && !can_read(&the_box, "nobody", secret)?, "everybody can read {secret}, or it is not there");
+    }
+    start(&the_box, &mut plant)?;
+    plant.run_for(Duration::from_secs(2))?;
+    wait::until("systemd shows how the edge is", LONG, || {
+        let told = property(&the_box, "StatusText")?;
+        Ok(if told.starts_with("2/2 devices connected") { Look::Done(()) } else { Look::Waiting(told) })
+    })?;
+
+    // A bad config while it runs.
+    the_box.expect("echo 'devices: {x: {uuid: X, connector: {type: morse}}}' > /etc/openfactory-edge/devices/bad.yaml")?;
+    let (code, said) = the_box.run("systemctl reload openfactory-edge")?;
+    assert_eq!(code, Some(1), "{said}");
+    let told = property(&the_box, "StatusText")?;
+    assert!(told.contains("bad.yaml:1:") && told.contains("morse"), "{told}");
+    the_box.expect("rm /etc/openfactory-edge/devices/bad.yaml && systemctl reload openfactory-edge")?;
+
+    // Killed, and hung.
+    let first = property(&the_box, "MainPID")?;
+    the_box.expect("systemctl kill --kill-who=main -s KILL openfactory-edge")?;
+    wait_another(&the_box, &first, "the edge is started again after kill -9")?;
+    let stopped = wait::now();
+    the_box.expect("mkdir -p /run/systemd/system/openfactory-edge.service.d && printf '[Service]\\nWatchdogSec=3\\n' > /run/systemd/system/openfactory-edge.service.d/quick.conf && systemctl daemon-reload && systemctl restart openfactory-edge")?;
+    connected(&the_box, &mut plant)?;
+    plant.nobody_listened_since(stopped);
+    let hung = property(&the_box, "MainPID")?;
+    the_box.expect("systemctl kill --kill-who=main -s STOP openfactory-edge")?;
+    wait_another(&the_box, &hung, "the watchdog has ended an edge that stands still")?;
+    assert!(the_box.expect("journalctl -o cat -u openfactory-edge")?.contains("Watchdog timeout"));
+
+    // A reboot, and the plug.
+    connected(&the_box, &mut plant)?;
+    let stopped = wait::now();
+    the_box.power_off()?;
+    the_box.power_on()?;
+    ask_the_box(&the_box, &mut plant)?;
+    connected(&the_box, &mut plant)?;
+    plant.nobody_listened_since(stopped);
+    plant.run_for(Duration::from_secs(1))?;
+    the_box.pull_the_plug()?;
+    the_box.power_on()?;
+    ask_the_box(&the_box, &mut plant)?;
+    connected(&the_box, &mut plant)?;
+    plant.run_for(Duration::from_secs(2))?;
+    clean(&the_box, &mut plant)?;
+
+    // Removed and installed again: its log is there. Purged: nothing is.
+    let epoch = plant.edge.status()?["log"]["epoch"].clone();
+    the_box.expect("apt-get -q -y remove openfactory-edge")?;
+    assert!(the_box.file("/var/lib/openfactory-edge/log").is_dir());
+    the_box.expect(INSTALL)?;
+    the_box.expect("systemctl start openfactory-edge")?;
+    plant.edge.wait_status("the edge has found its log", LONG, |status| status["log"]["epoch"] == epoch)?;
+    the_box.expect("apt-get -q -y purge openfactory-edge")?;
+    for gone in ["/var/lib/openfactory-edge", "/etc/openfactory-edge", "/usr/bin/openfactory-edge"] {
+        assert!(!the_box.file(gone).exists(), "{gone} is left after a purge");
+    }
+    the_box.power_off()
+}
+
+/// A package of another version, as a repository would have it later or had it before: the same program, with `change` made to its unpacked files.
+fn repack(the_box: &Appliance, version: &str, change: &str) -> anyhow::Result<String> {
+    let made = format!("/root/openfactory-edge_{version}.deb");
+    the_box.expect(&format!(
+        "rm -rf /root/unpacked && dpkg-deb -R /srv/openfactory/pool/openfactory-edge_*.deb /root/unpacked && cd /root/unpacked && \
+         sed -i 's/^Version: .*/Version: {version}/' DEBIAN/control && {change} && dpkg-deb -b /root/unpacked {made}"
+    ))?;
+    Ok(made)
+}
+
+#[test]
+fn an_update_under_load_loses_nothing_and_keeps_what_the_user_changed() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let Some((the_box, mut plant)) = plant("update", folder.path())? else { return Ok(()) };
+    install(&the_box)?;
+    // Nobody has changed the config: an update may, without a question.
+    let newer = repack(&the_box, "0.1.1", "echo '# a new default' >> etc/openfactory-edge/edge.toml")?;
+    the_box.expect(&format!("apt-get -q -y install {newer}"))?;
+    the_box.expect("grep -q 'a new default' /etc/openfactory-edge/edge.toml")?;
+    assert_eq!(property(&the_box, "ActiveState")?, "inactive", "an update starts nothing that was not started");
+
+    configure(&the_box, &mut plant)?;
+    start(&the_box, &mut plant)?;
+    plant.run_for(Duration::from_secs(2))?;
+    let (before, stopped) = (property(&the_box, "MainPID")?, wait::now());
+    // A config that the user did change is kept where nobody can be asked.
+    let newest = repack(&the_box, "0.1.2", "echo '# another default' >> etc/openfactory-edge/edge.toml")?;
+    the_box.expect(&format!("apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install {newest}"))?;
+    the_box.expect("grep -q edge-update /etc/openfactory-edge/edge.toml && ! grep -q 'another default' /etc/openfactory-edge/edge.toml")?;
+    wait_another(&the_box, &before, "the update has started the edge again")?;
+    connected(&the_box, &mut plant)?;
+    plant.nobody_listened_since(stopped);
+    plant.run_for(Duration::from_secs(2))?;
+    clean(&the_box, &mut plant)?;
+
+    // Back to the version before, which does not know a newer log's format: it says so, stays down, and changes nothing.
+    the_box.expect("systemctl stop openfactory-edge")?;
+    let log = the_box.file("/var/lib/openfactory-edge/log");
+    let newest_segment =
+        std::fs::read_dir(&log)?.flatten().map(|file| file.path()).filter(|file| file.extension().is_some_and(|e| e == "seg")).max();
+    let segment = newest_segment.context("the log has no segment")?;
+    let mut bytes = std::fs::read(&segment)?;
+    let version = u16::from_le_bytes([bytes[4], bytes[5]]) + 1;
+    bytes[4..6].copy_from_slice(&version.to_le_bytes());
+    bytes[6..8].copy_from_slice(&(!version).to_le_bytes());
+    std::fs::write(&segment, &bytes)?;
+    the_box.expect(&format!("apt-get -q -y --allow-downgrades -o Dpkg::Options::=--force-confold install {newer}"))?;
+    assert_ne!(the_box.run("systemctl start openfactory-edge")?.0, Some(0), "it started with a log that it does not know");
+    assert_eq!((property(&the_box, "ActiveState")?, property(&the_box, "ExecMainStatus")?), ("failed".into(), "78".into()));
+    let said = the_box.expect("journalctl -o cat -u openfactory-edge -n 20")?;
+    assert!(said.contains("written by a newer version") && said.contains("nothing was changed"), "{said}");
+    assert_eq!(std::fs::read(&segment)?, bytes, "the log was changed");
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_at_boot_keeps_nobody_from_booting_and_the_edge_comes_back_with_room() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let Some((the_box, mut plant)) = plant("full", folder.path())? else { return Ok(()) };
+    install(&the_box)?;
+    configure(&the_box, &mut plant)?;
+    // A disk of its own for the state, filled by somebody else before the edge starts for the first time.
+    the_box.expect(
+        "mkdir -p /var/lib/openfactory-edge && mount -t tmpfs -o size=700M tmpfs /var/lib/openfactory-edge && \
+         head -c 700M /dev/zero > /var/lib/openfactory-edge/somebody-elses; true",
+    )?;
+    the_box.expect("systemctl enable openfactory-edge; systemctl start --no-block openfactory-edge")?;
+    wait::until("the edge says why it cannot start", LONG, || {
+        let said = the_box.expect("journalctl -o cat -u openfactory-edge")?;
+        Ok(if said.contains("No space left on device") || said.contains("no room") { Look::Done(()) } else { Look::Waiting(said) })
+    })?;
+    the_box.expect("rm /var/lib/openfactory-edge/somebody-elses")?;
+    connected(&the_box, &mut plant)?;
+    plant.wait_first_values(LONG)?;
+    plant.go()?;
+    plant.run_for(Duration::from_secs(1))?;
+    clean(&the_box, &mut plant)
+}
+
+#[test]
+fn the_units_keep_to_what_they_need() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let Some(the_box) = Appliance::boot(folder.path())? else { return Ok(()) };
+    the_box.expect(REPOSITORY)?;
+    the_box.expect("apt-get -q -y install openfactory-edge openfactory-cloud")?;
+    let exposure = |unit: &str| -> anyhow::Result<f64> {
+        let said = the_box.expect(&format!("systemd-analyze security --no-pager {unit} | tail -n 1"))?;
+        let words: Vec<_> = said.split_whitespace().collect();
+        let at = words.iter().position(|word| word.starts_with("service:") || word.ends_with("service:")).context("no verdict")?;
+        Ok(words[at + 1].parse()?)
+    };
+    the_box
+        .expect("systemd-analyze verify --man=no openfactory-edge.service openfactory-router.service openfactory-forwarder@1.service")?;
+    for unit in ["openfactory-edge.service", "openfactory-forwarder@1.service", "openfactory-router.service"] {
+        let seen = exposure(unit)?;
+        println!("{unit} {seen}");
+        assert!(seen <= 1.5, "{unit} is exposed {seen}, at most 1.5 is wanted");
+    }
+    the_box.expect(
+        "mkdir -p /etc/systemd/system/openfactory-edge.service.d && \
+         ln -s /usr/share/openfactory-edge/serial-ports.conf /etc/systemd/system/openfactory-edge.service.d/ && systemctl daemon-reload",
+    )?;
+    let seen = exposure("openfactory-edge.service")?;
+    println!("openfactory-edge.service with serial ports {seen}");
+    assert!(seen <= 2.0, "with serial ports open it is exposed {seen}");
+    // What they need is enough: they start, confined as they are.
+    let kafka = Broker::shared()?;
+    let cloud = format!("[kafka]\nbrokers = [{:?}]\n[nats.C1]\nurls = [\"nats://127.0.0.1:{}\"]\n", kafka.bootstrap(), ports::free()?);
+    std::fs::write(the_box.file("/etc/openfactory-cloud/cloud.toml"), cloud)?;
+    the_box.expect("openfactory-cloud check-config && systemctl start openfactory-forwarder@1 openfactory-router")?;
+    for unit in ["openfactory-forwarder@1", "openfactory-router"] {
+        let user = the_box.expect(&format!("stat -c %U /proc/$(systemctl show -P MainPID {unit})"))?;
+        assert_eq!(user.trim(), "openfactory-cloud", "{unit}");
+    }
+    // An update starts them again, instances too; removing the package ends them.
+    let running =
+        || ["openfactory-forwarder@1", "openfactory-router"].map(|unit| the_box.expect(&format!("systemctl show -P MainPID {unit}")));
+    let before = running();
+    the_box
+        .expect("apt-get -q -y install --reinstall openfactory-cloud && systemctl is-active openfactory-forwarder@1 openfactory-router")?;
+    for (before, after) in before.into_iter().zip(running()) {
+        assert_ne!(before?, after?, "it still runs with the program of before");
+    }
+    the_box.expect("apt-get -q -y remove openfactory-cloud")?;
+    assert_eq!(the_box.expect("systemctl list-units --no-legend --state=active 'openfactory-*'")?.trim(), "");
+    Ok(())
+}
