@@ -85,6 +85,11 @@ impl Forwarder {
         serde_json::from_str(&body).with_context(|| format!("the status page gave no JSON: {body}"))
     }
 
+    /// What it tells Prometheus.
+    pub fn metrics(&self) -> anyhow::Result<String> {
+        http::get(self.status, "/metrics").map(|(_, page)| page)
+    }
+
     /// Waits until its status page answers.
     pub fn wait_started(&mut self, max: Duration) -> anyhow::Result<()> {
         wait::until("the forwarder's status page answers", max, || {

@@ -164,9 +164,9 @@ fn what_cannot_be_done_is_told_with_its_remedy() -> anyhow::Result<()> {
         let said = bench.log(words, code)?;
         assert!(parts.iter().all(|part| said.contains(part)), "{parts:?} in {said}");
     }
-    fs::write(bench.edge.config(), "[edge]\n")?;
+    fs::write(bench.edge.config(), "[edge]\nstate_dir = 5\n")?;
     let said = bench.log(&["verify"], 78)?;
-    assert!(said.contains("edge.id") && said.contains("--dir"), "{said}");
+    assert!(said.contains("edge.state_dir") && said.contains("--dir"), "{said}");
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use crate::http::Page;
 use crate::ingest::{self, Counters};
 use crate::mirroring::Mirroring;
 use crate::register::{self, Known};
-use crate::status::{Parts, Sources};
+use crate::status::{Parts, Phase, Sources};
 use crate::unheard::Unheard;
 use crate::{losses, socket};
 
@@ -142,6 +142,7 @@ async fn serve(file: &Path, checked: Checked, logging: Logging) -> anyhow::Resul
     let fingerprint = fingerprint(&config);
     let file = file.to_owned();
     let mut edge = Edge { file, config, fingerprint, log, gateways, mirroring, page, sources, logging, background };
+    edge.sources.parts().phase = Phase::Running;
     notify::ready();
     info!(edge = %edge.config.edge.id, "running");
 
@@ -160,6 +161,7 @@ async fn serve(file: &Path, checked: Checked, logging: Logging) -> anyhow::Resul
     // Stop by closing inputs in order. A second signal ends the process at once: everything accepted is durable or was never promised.
     info!("stopping");
     notify::stopping();
+    edge.sources.parts().phase = Phase::Stopping;
     let Edge { log, gateways, mirroring, background, .. } = edge;
     let in_order = async {
         gateways.stop().await;

@@ -1,4 +1,4 @@
-//! The status over HTTP: `/status` (JSON), `/metrics` (Prometheus), `/healthz`. Only on request of the config: whoever reaches the address reads it.
+//! The status over HTTP: `/status` (JSON), `/metrics` (Prometheus), `/healthz`, `/readyz`. Only on request of the config: whoever reaches the address reads it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::warn;
 
 use crate::metrics;
-use crate::status::{Sources, Status};
+use crate::status::{Phase, Sources, Status};
 
 /// The server at work. Dropping it ends it.
 pub(crate) struct Page {
@@ -36,6 +36,7 @@ async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationT
         .route("/status", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(Json)))
         .route("/metrics", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(page)))
         .route("/healthz", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(health)))
+        .route("/readyz", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(readiness)))
         .with_state(sources);
     if let Err(error) = axum::serve(listener, pages).with_graceful_shutdown(stop.cancelled_owned()).await {
         warn!(%error, "the HTTP server ended");
@@ -56,4 +57,12 @@ fn page(status: Status) -> impl IntoResponse {
 fn health(status: Status) -> (StatusCode, String) {
     let code = if status.log.failure.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, status.line() + "\n")
+}
+
+/// 200 from when all gateways are started until the edge stops, while events are taken.
+fn readiness(status: Status) -> (StatusCode, String) {
+    match status.phase {
+        Phase::Running => health(status),
+        phase => (StatusCode::SERVICE_UNAVAILABLE, format!("{phase:?}\n").to_lowercase()),
+    }
 }

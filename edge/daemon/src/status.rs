@@ -21,6 +21,7 @@ pub(crate) struct Status {
     pub(crate) asset: String,
     pub(crate) started: String,
     pub(crate) now: String,
+    pub(crate) phase: Phase,
     pub(crate) events: Events,
     pub(crate) devices: Vec<Device>,
     pub(crate) log: LogStatus,
@@ -28,6 +29,19 @@ pub(crate) struct Status {
     pub(crate) mirror: Option<MirrorStatus>,
     /// Absent before the first.
     pub(crate) reload: Option<Reload>,
+}
+
+/// Where the edge is between its start and its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// Not all gateways are started.
+    #[default]
+    Starting,
+    /// They are.
+    Running,
+    /// It stops in order.
+    Stopping,
 }
 
 /// What came of reading the config again.
@@ -148,9 +162,10 @@ pub(crate) struct Sources {
     pub(crate) parts: Mutex<Parts>,
 }
 
-/// What a reload exchanges.
+/// What changes while the edge runs.
 #[derive(Default)]
 pub(crate) struct Parts {
+    pub(crate) phase: Phase,
     pub(crate) devices: Vec<Watched>,
     pub(crate) mirror: Option<Monitor>,
     /// What came of the last reload.
@@ -158,7 +173,7 @@ pub(crate) struct Parts {
 }
 
 impl Sources {
-    /// What a reload exchanges, to be read or exchanged at once.
+    /// What changes while the edge runs, to be read or exchanged at once.
     pub(crate) fn parts(&self) -> MutexGuard<'_, Parts> {
         // Nothing panics while holding the lock; if it did, the fields are still whole.
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -174,6 +189,7 @@ impl Sources {
             asset: self.asset.to_string(),
             started: self.started.to_string(),
             now: Timestamp::now().to_string(),
+            phase: parts.phase,
             events: Events {
                 accepted: load(&self.counters.accepted),
                 durable: load(&self.counters.durable),
