@@ -9,8 +9,8 @@ use system_tests::devices::{Devices, Make, Plan};
 use system_tests::edge::Edge;
 use system_tests::kafka::Broker;
 use system_tests::plant::Plant;
-use system_tests::ports;
 use system_tests::wait::{self, Look};
+use system_tests::{ports, process};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -119,6 +119,17 @@ fn from_apt_install_to_events_in_kafka_and_through_what_a_box_goes_through() -> 
     let told = property(&the_box, "StatusText")?;
     assert!(told.contains("bad.yaml:1:") && told.contains("morse"), "{told}");
     the_box.expect("rm /etc/openfactory-edge/devices/bad.yaml && systemctl reload openfactory-edge")?;
+
+    // What is sent to support has the journal, and no secret.
+    the_box.expect(
+        "mkdir -p /etc/systemd/system/openfactory-edge.service.d && \
+         printf '[Service]\\nEnvironment=PASSWORD=hush\\n' > /etc/systemd/system/openfactory-edge.service.d/own.conf && systemctl daemon-reload",
+    )?;
+    the_box.expect("cd /root && openfactory-edge support-bundle --output bundle.tar.zst")?;
+    let unpack = format!("zstd -dc {} | tar -xO", the_box.file("/root/bundle.tar.zst").display());
+    let (code, text, _) = process::run(Path::new("sh"), &["-c", &unpack], LONG)?;
+    assert!(code == Some(0) && text.contains("the new config is refused") && text.contains("devices connected"), "{text}");
+    assert!(text.contains("PASSWORD=") && !text.contains("hush"), "a secret is in the bundle");
 
     // Killed, and hung.
     let first = property(&the_box, "MainPID")?;

@@ -91,6 +91,8 @@ pub(crate) enum Command {
     Reconcile(ReconcileArgs),
     /// Tests the disk below a folder: how fast it is, what lies underneath, and whether it looks as if it kept what it says it keeps.
     Selftest(SelftestArgs),
+    /// Writes a file for whoever helps from afar: config without secrets, status, journal, the log's health, the system's facts.
+    SupportBundle(SupportBundleArgs),
     /// Prints a completion script, e.g. for /etc/bash_completion.d.
     Completion(service::command_line::Completion),
     /// Writes man pages into a folder.
@@ -250,6 +252,16 @@ pub(crate) struct AgainArgs {
     /// Begin anew where the same command was not finished.
     #[arg(long)]
     pub(crate) restart: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SupportBundleArgs {
+    /// The file [default: openfactory-support-HOST-TIME.tar.zst in this folder].
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// How far back the journal goes, in journalctl's words.
+    #[arg(long, value_name = "TIME", default_value = "-2d", allow_hyphen_values = true)]
+    pub(crate) since: String,
 }
 
 #[derive(Debug, Args)]

@@ -30,6 +30,7 @@ mod selftest;
 mod socket;
 mod status;
 mod status_table;
+mod support;
 mod tail;
 mod unheard;
 mod when;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status_table::run(&cli.config, args),
         Command::Tail(args) => tail::run(&cli.config, args),
         Command::Log(args) => return log_tools::run(&cli.config, args),
+        Command::SupportBundle(args) => support::run(&cli.config, args),
         Command::Selftest(args) => selftest::run(args),
         Command::Completion(completion) => completion.print(Cli::command()).map_err(Into::into),
         Command::ManPages { folder } => service::command_line::write_manual(Cli::command(), folder).map_err(Into::into),

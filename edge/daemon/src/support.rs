@@ -1,0 +1,117 @@
+//! `openfactory-edge support-bundle`: what somebody needs who helps from afar, in one file, without secrets and without values of machines.
+
+mod redact;
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+use asset_stream::Timestamp;
+use redact::without_secrets;
+
+use crate::cli::SupportBundleArgs;
+use crate::config::Config;
+
+/// zstd's own middle: it is text.
+const LEVEL: i32 = 3;
+
+/// Collects and writes. What cannot be had is named in its place: a bundle of a broken box is the one that is needed.
+pub(crate) fn run(config: &Path, args: &SupportBundleArgs) -> anyhow::Result<()> {
+    let made = Timestamp::now().to_string().replace(':', "");
+    let output = args.output.clone().unwrap_or_else(|| format!("openfactory-support-{}-{made}.tar.zst", service::host::name()).into());
+    let partial = PathBuf::from(format!("{}.tmp", output.display()));
+    // The journal is not for everybody on the box.
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&partial)
+        .with_context(|| format!("{} cannot be made; name another place by --output", partial.display()))?;
+    let written = write(file, config, args).and_then(|()| std::fs::rename(&partial, &output).context("it cannot get its name"));
+    if written.is_err() {
+        // What is left of it helps nobody; the error that matters is the one above.
+        std::fs::remove_file(&partial).ok();
+    }
+    written.with_context(|| format!("{} cannot be written", output.display()))?;
+    let told = format!("{}: secrets are left out; look into it (tar -tf) before you give it away\n", output.display());
+    service::output::print(&told).context("its name cannot be printed")
+}
+
+fn write(file: File, config: &Path, args: &SupportBundleArgs) -> anyhow::Result<()> {
+    let mut tar = tar::Builder::new(zstd::Encoder::new(file, LEVEL)?);
+    for (name, words) in commands(config, &args.since)? {
+        eprintln!("{}", words.join(" "));
+        // Drop-ins of the unit may set variables with secrets.
+        add(&mut tar, name, without_secrets(&output_of(&words)).as_bytes())?;
+    }
+    for path in config_files(config) {
+        let text = std::fs::read_to_string(&path).map_or_else(|error| format!("cannot be read: {error}\n"), |text| without_secrets(&text));
+        add(&mut tar, &format!("config/{}", path.file_name().unwrap_or_default().to_string_lossy()), text.as_bytes())?;
+    }
+    tar.into_inner()?.finish()?.sync_all()?;
+    Ok(())
+}
+
+/// What is asked, and the file that holds the answer.
+fn commands(config: &Path, since: &str) -> anyhow::Result<Vec<(&'static str, Vec<String>)>> {
+    let (own, config) = (std::env::current_exe()?.to_string_lossy().into_owned(), config.to_string_lossy().into_owned());
+    let ours = |words: &str| words.split(' ').map(str::to_owned).chain(["--config".into(), config.clone()]).collect::<Vec<_>>();
+    let own = |words| [vec![own.clone()], ours(words)].concat();
+    let theirs = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let mut journal = theirs("journalctl --no-pager -o short-iso -n 50000 -u openfactory-edge --since");
+    journal.push(since.to_owned());
+    Ok(vec![
+        ("version", own("--version")),
+        ("status.json", own("status --json")),
+        ("status", own("status")),
+        ("check-config", own("check-config")),
+        ("log-inspect", own("log inspect")),
+        ("journal", journal),
+        ("kernel", theirs("journalctl --no-pager -k -n 2000 -o short-iso")),
+        ("unit", theirs("systemctl show openfactory-edge")),
+        ("unit-files", theirs("systemctl cat openfactory-edge")),
+        ("system", theirs("uname -a")),
+        ("release", theirs("cat /etc/os-release")),
+        ("clock", theirs("timedatectl")),
+        ("disks", theirs("lsblk -o NAME,TYPE,SIZE,FSTYPE,MOUNTPOINTS,MODEL,WC-CACHE,ROTA")),
+        ("space", theirs("df -h")),
+        ("mounts", theirs("findmnt")),
+        ("memory", theirs("cat /proc/meminfo")),
+        ("network", theirs("ip addr")),
+    ])
+}
+
+/// What a command says, and how it ended.
+fn output_of(words: &[String]) -> String {
+    let ran = Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).output();
+    match ran {
+        Ok(output) => {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            format!("{}{}\n[{}: {}]\n", text(&output.stdout), text(&output.stderr), words.join(" "), output.status)
+        }
+        Err(error) => format!("{} cannot be run: {error}\n", words[0]),
+    }
+}
+
+/// The config and all device files, as far as they are found.
+fn config_files(config: &Path) -> Vec<PathBuf> {
+    let devices = Config::read(config).map(|config| config.edge.devices);
+    let devices = devices.unwrap_or_else(|_| config.with_file_name("devices"));
+    let mut files: Vec<_> = std::fs::read_dir(devices).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"));
+    files.sort();
+    files.insert(0, config.to_owned());
+    files
+}
+
+fn add<W: Write>(tar: &mut tar::Builder<W>, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o644);
+    header.set_mtime(Timestamp::now().millis().unsigned_abs() / 1000);
+    tar.append_data(&mut header, format!("openfactory-support/{name}"), bytes)?;
+    Ok(())
+}
