@@ -55,7 +55,11 @@ impl fmt::Display for Problem {
 /// Reads a config file, or says everything that is wrong with it, in the order of the file.
 pub fn load<T: DeserializeOwned>(file: &Path) -> Result<T, Vec<Problem>> {
     let text = std::fs::read_to_string(file).map_err(|error| {
-        vec![Problem { file: file.to_owned(), line: 0, column: 0, key: String::new(), message: format!("cannot be read: {error}") }]
+        let advice = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => "; run this as root, or as a member of the group that owns the file",
+            _ => "",
+        };
+        vec![Problem { file: file.to_owned(), line: 0, column: 0, key: String::new(), message: format!("cannot be read: {error}{advice}") }]
     })?;
     parse(file, &text)
 }

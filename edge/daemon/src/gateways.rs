@@ -20,7 +20,7 @@ use crate::register::{self, Known};
 use crate::status::Watched;
 use crate::unheard::{self, Unheard};
 
-/// How long gateways may take to say goodbye to their devices.
+/// How long gateways may take to say goodbye to their devices, and the log to take what is known of a new one.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// All gateways of the edge.
@@ -97,7 +97,16 @@ impl Gateways {
             let same = kept.iter_mut().find(|kept| kept.as_ref().is_some_and(|running| running.device == device));
             match same.and_then(Option::take) {
                 Some(running) => self.running.push(running),
-                None => failures.extend(self.start(device, None).await.err().map(|error| format!("{error:#}"))),
+                None => {
+                    let name = device.name.clone();
+                    // While the log takes nothing, nobody takes the device's facts; the edge must not wait for that.
+                    let started = tokio::time::timeout(GRACE, self.start(device, None)).await;
+                    let failure = match started {
+                        Ok(started) => started.err().map(|error| format!("{error:#}")),
+                        Err(_) => Some(format!("device {name}: the log takes nothing now; reload again when it does")),
+                    };
+                    failures.extend(failure);
+                }
             }
         }
         anyhow::ensure!(failures.is_empty(), "{}", failures.join("; "));
