@@ -120,16 +120,16 @@ async fn serve(file: &Path, checked: Checked, logging: Logging) -> anyhow::Resul
         };
         std::thread::Builder::new().name("ingest".into()).spawn(run).context("no thread for ingest")?
     };
-    let known = if log.keys().contains_key(&own_asset) { Known::Before } else { Known::New };
+    let keys = log.keys();
     if unheard.is_some() {
         sender.send(register::unavailable(&own_asset)).await.context("the edge's own facts")?;
     }
-    sender.send(register::edge_starts(&own_asset, known)).await.context("the edge's own facts")?;
+    sender.send(register::edge_starts(&own_asset, Known::by(&keys, &own_asset))).await.context("the edge's own facts")?;
 
     let mut gateways = Gateways::new(&config.edge.state_dir, sender.clone(), own_asset.clone(), log.clone());
     gateways.prepare(&devices).map_err(anyhow::Error::msg)?;
     for device in devices {
-        gateways.start(device, unheard.as_ref()).await?;
+        gateways.start(device, &keys, unheard.as_ref()).await?;
     }
     sources.parts().devices = gateways.watched();
 

@@ -1,5 +1,6 @@
 //! The gateways at work, a task each: started, exchanged and ended one by one, so that a changed device file touches nothing else.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,12 +60,12 @@ impl Gateways {
         self.protocols.open(devices)
     }
 
-    /// Tells what is known of a device and starts its gateway. `unheard`: the edge crashed before, and nobody could say so.
-    pub(crate) async fn start(&mut self, device: Device, unheard: Option<&Unheard>) -> anyhow::Result<()> {
+    /// Tells what is known of a device and starts its gateway. `keys`: those of the log. `unheard`: the edge crashed before, and nobody could say so.
+    pub(crate) async fn start(&mut self, device: Device, keys: &HashMap<Arc<str>, u64>, unheard: Option<&Unheard>) -> anyhow::Result<()> {
         let Device { name, asset, connector, facts } = &device;
         let gateway = self.protocols.make(connector).map_err(|reason| anyhow::anyhow!("device {name}: {reason}"))?;
         let link = DeviceLink::new(name.clone(), asset.clone(), self.sender.clone());
-        let known = self.known(asset);
+        let known = Known::by(keys, asset);
         if let Some(unheard) = unheard
             && known == Known::Before
         {
@@ -92,7 +93,7 @@ impl Gateways {
         let mut kept: Vec<_> = kept.into_iter().map(Some).collect();
         let exchanged =
             Exchanged { added: devices.len() - kept.len() - changed, changed, removed: had - kept.len() - changed, untouched: kept.len() };
-        let mut failures = Vec::new();
+        let (keys, mut failures) = (self.log.keys(), Vec::new());
         for device in devices {
             let same = kept.iter_mut().find(|kept| kept.as_ref().is_some_and(|running| running.device == device));
             match same.and_then(Option::take) {
@@ -100,7 +101,7 @@ impl Gateways {
                 None => {
                     let name = device.name.clone();
                     // While the log takes nothing, nobody takes the device's facts; the edge must not wait for that.
-                    let started = tokio::time::timeout(GRACE, self.start(device, None)).await;
+                    let started = tokio::time::timeout(GRACE, self.start(device, &keys, None)).await;
                     let failure = match started {
                         Ok(started) => started.err().map(|error| format!("{error:#}")),
                         Err(_) => Some(format!("device {name}: the log takes nothing now; reload again when it does")),
@@ -127,10 +128,6 @@ impl Gateways {
     /// Ends all of them; no sample comes after that.
     pub(crate) async fn stop(self) {
         end(self.running).await;
-    }
-
-    fn known(&self, asset: &Arc<str>) -> Known {
-        if self.log.keys().contains_key(asset) { Known::Before } else { Known::New }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the edge tells about assets by itself: registration, who serves them, and that the edge runs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use asset_stream::facts::{self, Availability};
@@ -16,6 +17,13 @@ pub(crate) enum Known {
     New,
     /// It has events.
     Before,
+}
+
+impl Known {
+    /// By the log's keys, which are copied once for all assets that are asked for.
+    pub(crate) fn by(keys: &HashMap<Arc<str>, u64>, asset: &Arc<str>) -> Self {
+        if keys.contains_key(asset) { Self::Before } else { Self::New }
+    }
 }
 
 /// What is known of a device before it ever answered.
