@@ -30,6 +30,7 @@
 
 mod environment;
 mod from_node;
+mod nearest;
 mod node;
 mod problem;
 mod section;
@@ -39,6 +40,7 @@ use std::path::{Path, PathBuf};
 
 pub use environment::Environment;
 pub use from_node::FromNode;
+pub use nearest::nearest;
 pub use node::Node;
 pub use problem::{Place, Problem, Problems};
 pub use section::Section;

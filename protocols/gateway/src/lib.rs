@@ -12,12 +12,14 @@
 
 mod backoff;
 mod error;
+mod finding;
 mod link;
 mod status;
 mod supervise;
 
 pub use backoff::Backoff;
 pub use error::chain;
+pub use finding::Finding;
 pub use link::{Batch, Closed, DeviceLink, Outcome, Receipt, SampleReceiver, SampleSender, channel};
 pub use status::{Connection, DeviceStatus};
 pub use supervise::{Gateway, RunFuture, supervise};

@@ -58,10 +58,9 @@ impl Buses {
                 None => Ok(Lease(shared)),
             };
         }
-        let name = endpoint.to_string().into();
-        let shared = Arc::new(Shared { endpoint: endpoint.clone(), name, asks: Mutex::default(), members: Arc::default() });
-        buses.insert(key, Arc::downgrade(&shared));
-        Ok(Lease(shared))
+        let lease = Lease::alone(endpoint);
+        buses.insert(key, Arc::downgrade(&lease.0));
+        Ok(lease)
     }
 }
 
@@ -82,6 +81,12 @@ fn contradiction(known: &Endpoint, wanted: &Endpoint) -> Option<Error> {
 pub(crate) struct Lease(Arc<Shared>);
 
 impl Lease {
+    /// An endpoint that no other device knows of.
+    pub(crate) fn alone(endpoint: &Endpoint) -> Self {
+        let name = endpoint.to_string().into();
+        Self(Arc::new(Shared { endpoint: endpoint.clone(), name, asks: Mutex::default(), members: Arc::default() }))
+    }
+
     /// Joins the task that serves the endpoint, starting it if nobody has. It ends with its last member.
     pub(crate) fn join(&self) -> Member {
         let shared = &self.0;
@@ -117,6 +122,11 @@ pub(crate) struct Answer {
 }
 
 impl Member {
+    /// What is asked, for messages.
+    pub(crate) fn endpoint(&self) -> &Arc<str> {
+        &self.endpoint
+    }
+
     /// Asks when it is this device's turn. Cancel safe.
     pub(crate) async fn ask(&self, unit: u8, span: Span, timing: &Timing) -> Result<Answer, Error> {
         let stopped = || Error::Stopped { endpoint: self.endpoint.clone() };

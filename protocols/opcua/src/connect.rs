@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::diagnose::{Failure, Known, explain, is_about_login};
 use crate::discover::{Discovery, discover};
-use crate::identity::{Identity, read_pair};
+use crate::identity::Identity;
 use crate::line::Line;
 use crate::run::Shared;
 use crate::transport::{Cut, DialedConnector, Dialer};
@@ -82,7 +82,6 @@ pub(crate) async fn open(config: &Config, shared: &Shared, device: &str) -> Resu
 async fn start(config: &Config, shared: &Shared, device: &str, chosen: &mut Chosen) -> Result<Line, Failure> {
     // Certificate and key are read and checked here: the library panics where they are missing.
     chosen.identity = config.security.own_identity(&shared.identity)?;
-    read_pair(chosen.identity.certificate_path(), chosen.identity.key_path())?;
     chosen.identity.warn_before_expiry();
     let client = client(config, &chosen.identity, shared, device)?;
     let within = config.session.connect_timeout + config.session.request_timeout;

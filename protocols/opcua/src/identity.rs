@@ -32,6 +32,7 @@ use x509_cert::time::{Time, Validity};
 
 use crate::certificate::Certificate;
 use crate::durable_file;
+use crate::trust_list::Listed;
 
 /// Accepted by Basic256Sha256, Aes128_Sha256_RsaOaep and Aes256_Sha256_RsaPss alike, and by small controllers in bearable time.
 const KEY_BITS: usize = 2048;
@@ -55,6 +56,15 @@ struct Inner {
     key_path: PathBuf,
     certificate: Certificate,
     application_uri: String,
+}
+
+/// What happens to the key when its certificate is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyChange {
+    /// It stays: the certificate is exchanged in one step.
+    Keep,
+    /// It is made anew too, for a key that others may have seen.
+    Replace,
 }
 
 /// Why there is no usable identity.
@@ -148,6 +158,30 @@ impl Identity {
             (false, false) => certify(make_key(&key)?, &certificate)?,
         }
         Self::load(&certificate, &key)
+    }
+
+    /// Makes a new certificate in place of the one in `<state>/opcua/own`, which is kept beside it. Connections that are made from now on
+    /// show the new one.
+    pub fn renew(state: &Path, change: KeyChange) -> Result<Self, Error> {
+        let before = Self::open(state)?;
+        let folder = state.join("opcua").join("own");
+        let kept = |path: &Path, ending: &str| {
+            let kept = folder.join(format!("replaced-{}.{ending}", &before.thumbprint()[..8]));
+            fs::read(path).and_then(|bytes| durable_file::write(&kept, &bytes)).map_err(|source| Error::Write { path: kept, source })
+        };
+        kept(before.certificate_path(), "der")?;
+        let key = match change {
+            KeyChange::Keep => read_key(before.key_path())?,
+            // Between the two files the pair does not fit: a connection in that moment is tried again.
+            KeyChange::Replace => kept(before.key_path(), "pem").and_then(|()| make_key(before.key_path()))?,
+        };
+        certify(key, before.certificate_path())?;
+        Self::load(before.certificate_path(), before.key_path())
+    }
+
+    /// What a person wants to know of it.
+    pub fn listed(&self) -> Listed {
+        Listed::of(self.certificate_path(), self.certificate())
     }
 
     /// A user's own pair. Both are read and checked to belong together.
@@ -292,7 +326,7 @@ fn self_signed(key: RsaPrivateKey, host: &str, now: SystemTime) -> Result<Vec<u8
 
 #[cfg(test)]
 mod tests {
-    use super::{DAY, EARLIEST, Error, Identity, self_signed};
+    use super::{DAY, EARLIEST, Error, Identity, KeyChange, self_signed};
     use crate::certificate::Certificate;
     use rsa::RsaPrivateKey;
     use rsa::rand_core::OsRng;
@@ -313,6 +347,24 @@ mod tests {
         }
         let left: Vec<_> = fs::read_dir(state.path().join("opcua/own")).expect("a folder").collect();
         assert_eq!(left.len(), 2, "temporary files were left behind: {left:?}");
+    }
+
+    #[test]
+    fn a_renewed_certificate_replaces_the_one_before_which_is_kept() {
+        let state = tempfile::tempdir().expect("a folder");
+        let first = Identity::open(state.path()).expect("made");
+        let key = fs::read(first.key_path()).expect("there");
+        let second = Identity::renew(state.path(), KeyChange::Keep).expect("renewed");
+        assert_ne!(first.thumbprint(), second.thumbprint());
+        assert_eq!(fs::read(second.key_path()).expect("there"), key, "the key stays");
+        let third = Identity::renew(state.path(), KeyChange::Replace).expect("renewed");
+        assert_ne!(fs::read(third.key_path()).expect("there"), key);
+        let again = Identity::open(state.path()).expect("a pair");
+        assert_eq!(again.thumbprint(), third.thumbprint());
+        let own = state.path().join("opcua/own");
+        let kept = |identity: &Identity| own.join(format!("replaced-{}.der", &identity.thumbprint()[..8]));
+        Identity::load(&kept(&first), &own.join(format!("replaced-{}.pem", &second.thumbprint()[..8]))).expect("the pair of before");
+        assert!(kept(&second).exists());
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! `notifications` turns messages into samples, `device` knows what is followed. docs/opcua.md tells what an engineer has to know.
 
 mod acks;
+mod browse;
 mod certificate;
 mod config;
 mod connect;
@@ -34,8 +35,11 @@ mod limits;
 mod line;
 mod meaning;
 mod methods;
+mod names;
 mod nodes;
 mod notifications;
+mod probe;
+mod propose;
 mod publish;
 mod recovery;
 mod run;
@@ -45,11 +49,18 @@ mod structure;
 mod subscription;
 mod transport;
 mod trust;
+mod trust_list;
+mod visit;
+mod walk;
 
+pub use browse::{Browsed, Extent, Node, browse};
 pub use config::{Config, Constant, EventSource, MethodRoot, SessionConfig, SubscriptionConfig, Variable, parse};
 pub use error::Error;
-pub use identity::Identity;
+pub use identity::{Identity, KeyChange};
 pub use nodes::Address;
+pub use probe::probe;
+pub use propose::{propose, quoted};
 pub use run::{OpcuaGateway, Shared};
 pub use security::Security;
 pub use trust::TrustStore;
+pub use trust_list::{ListError, Listed};

@@ -1,6 +1,6 @@
 //! The methods that an asset offers: found below the configured nodes, and told as `Method` events.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use asset_stream::command::method_name;
@@ -10,10 +10,11 @@ use opcua::types::{
     Argument, AttributeId, BrowseDescription, BrowseDirection, BrowseResultMaskFlags, DataValue, NodeClass, NodeClassMask, NodeId,
     ObjectId, ReadValueId, ReferenceDescription, ReferenceTypeId, StatusCode, TimestampsToReturn, VariableId, Variant,
 };
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::convert::status_text;
 use crate::limits::{self, Limits};
+use crate::names::choose_names;
 
 /// Objects that are looked at below all nodes together, and how deep: a root such as `0:Root/0:Objects` may hold a whole plant.
 const OBJECTS: usize = 20_000;
@@ -77,7 +78,8 @@ pub(crate) async fn discover_methods(
     // The order of answers is the server's; names must not depend on it.
     found.sort_by(|a, b| (&a.path, a.object.to_string()).cmp(&(&b.path, b.object.to_string())));
     found.dedup_by(|a, b| (&a.object, &a.method) == (&b.object, &b.method));
-    let names = choose_names(&found, taken);
+    let paths: Vec<&[String]> = found.iter().map(|found| found.path.as_slice()).collect();
+    let names = choose_names(&paths, taken, safe_name);
     let details = read_details(session, limits, &found).await?;
     let method = |((found, name), (description, inputs)): ((Found, String), (String, Vec<Input>))| Method {
         name,
@@ -212,73 +214,16 @@ fn inputs(answer: &DataValue) -> Vec<Input> {
     array.values.iter().filter_map(input).collect()
 }
 
-/// A name for each method, safe and unlike any other: its own; where several have the same, with as much of the way to it as tells
-/// them apart; with a number where even that is the same. The same server gives the same names each time.
-fn choose_names(found: &[Found], taken: &HashSet<String>) -> Vec<String> {
-    let longest = found.iter().map(|found| found.path.len()).max().unwrap_or(1);
-    let name = |found: &Found, parts: usize| safe_name(&found.path[found.path.len().saturating_sub(parts)..].join("_"));
-    let mut parts = vec![1; found.len()];
-    for _ in 1..longest {
-        let mut uses: HashMap<String, usize> = HashMap::new();
-        for (found, parts) in found.iter().zip(&parts) {
-            *uses.entry(name(found, *parts)).or_default() += 1;
-        }
-        for (found, parts) in found.iter().zip(&mut parts) {
-            let name = name(found, *parts);
-            if *parts < found.path.len() && (taken.contains(&name) || uses.get(&name).is_some_and(|n| *n > 1)) {
-                *parts += 1;
-            }
-        }
-    }
-    let mut given = taken.clone();
-    let mut names = Vec::with_capacity(found.len());
-    for (found, parts) in found.iter().zip(parts) {
-        let wanted = name(found, parts);
-        let mut chosen = wanted.clone();
-        let mut number = 2;
-        while !given.insert(chosen.clone()) {
-            chosen = format!("{wanted}_{number}");
-            number += 1;
-        }
-        if chosen != name(found, 1) {
-            info!(method = %found.path.join("/"), name = %chosen, "a method is offered under a longer name, as its own is not unique");
-        }
-        names.push(chosen);
-    }
-    names
-}
-
 /// As [`method_name`], for a name without a single Latin letter or digit too.
-fn safe_name(name: &str) -> String {
-    method_name(name).unwrap_or_else(|| "Method".to_owned())
+fn safe_name(path: &[String]) -> String {
+    method_name(&path.join("_")).unwrap_or_else(|| "Method".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, Input, Method, choose_names};
+    use super::{Input, Method};
     use asset_stream::Timestamp;
     use opcua::types::NodeId;
-    use std::collections::HashSet;
-
-    fn names(paths: &[&str], taken: &[&str]) -> Vec<String> {
-        let found = |(i, path): (usize, &&str)| Found {
-            object: NodeId::new(2, i as u32),
-            method: NodeId::new(3, i as u32),
-            path: path.split('/').map(str::to_owned).collect(),
-        };
-        let found: Vec<Found> = paths.iter().enumerate().map(found).collect();
-        choose_names(&found, &taken.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>())
-    }
-
-    #[test]
-    fn equal_names_are_told_apart_by_the_way_to_them() {
-        assert_eq!(names(&["Start", "Stop"], &[]), ["Start", "Stop"]);
-        assert_eq!(names(&["Pump/Start", "Fan/Start", "Stop"], &[]), ["Pump_Start", "Fan_Start", "Stop"]);
-        assert_eq!(names(&["A/Pump/Start", "B/Pump/Start"], &[]), ["A_Pump_Start", "B_Pump_Start"]);
-        assert_eq!(names(&["Pump/speed"], &["speed"]), ["Pump_speed"]);
-        assert_eq!(names(&["启动", "停止"], &[]), ["Method", "Method_2"]);
-        assert_eq!(names(&["Start", "Start!", "speed"], &["speed"]), ["Start", "Start_2", "speed_2"]);
-    }
 
     #[test]
     fn a_method_is_offered_as_the_contract_says() {

@@ -314,7 +314,8 @@ impl Security {
     pub(crate) fn own_identity(&self, edge: &Identity) -> Result<Identity, identity::Error> {
         match &self.own {
             Some(pair) => Identity::load(&pair.certificate, &pair.key),
-            None => Ok(edge.clone()),
+            // Read anew: it may have been renewed.
+            None => Identity::load(edge.certificate_path(), edge.key_path()),
         }
     }
 

@@ -62,9 +62,7 @@ pub enum Error {
     },
     /// Nobody said that this server is to be trusted.
     #[error(
-        "the server's certificate is not trusted: {name}, SHA-1 {sha1}, SHA-256 {sha256}. Compare the fingerprint with the one that the server shows, then trust it with: mv '{}' '{}'",
-        rejected.display(),
-        trusted.display()
+        "the server's certificate is not trusted: {name}, SHA-1 {sha1}, SHA-256 {sha256}. Compare the fingerprint with the one that the server shows, then trust it with: openfactory-edge cert trust {sha1}"
     )]
     Untrusted {
         /// Its common name.
@@ -155,6 +153,14 @@ impl TrustStore {
         Ok(Self(Arc::new(folders)))
     }
 
+    pub(crate) fn trusted_folder(&self) -> &Path {
+        &self.0.trusted
+    }
+
+    pub(crate) fn rejected_folder(&self) -> &Path {
+        &self.0.rejected
+    }
+
     /// What the library takes for its certificate store.
     pub(crate) fn library_folder(&self) -> &Path {
         &self.0.library
@@ -177,7 +183,7 @@ impl TrustStore {
             }
             TrustMode::Folder => {
                 if !self.is_trusted(&certificate)? {
-                    return Err(self.reject(&certificate, uri));
+                    return Err(self.put_aside(&certificate, uri));
                 }
                 check_validity(&certificate, Timestamp::now())?;
                 check_application_uri(&certificate, endpoint.server.application_uri.as_ref())?;
@@ -210,7 +216,7 @@ impl TrustStore {
         Ok(false)
     }
 
-    fn reject(&self, certificate: &Certificate, uri: &str) -> Error {
+    fn put_aside(&self, certificate: &Certificate, uri: &str) -> Error {
         let name = certificate.file_name();
         let (rejected, trusted) = (self.0.rejected.join(&name), self.0.trusted.join(&name));
         let (sha1, sha256) = (certificate.sha1(), certificate.sha256());
@@ -219,7 +225,7 @@ impl TrustStore {
             if let Err(source) = durable_file::write(&rejected, certificate.der()) {
                 return Error::Folder { path: rejected, source };
             }
-            let hint = format!("mv '{}' '{}'", rejected.display(), trusted.display());
+            let hint = format!("openfactory-edge cert trust {sha1}");
             error!(server = %uri, file = %rejected.display(), %sha1, %sha256, trust_it_with = %hint, "the server's certificate is not trusted");
             self.forget_old_rejections();
         }

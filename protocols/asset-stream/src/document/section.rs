@@ -1,6 +1,7 @@
 //! One mapping that is being read.
 
 use super::from_node::FromNode;
+use super::nearest::nearest;
 use super::node::Node;
 use super::problem::{Place, Position, Problems};
 use super::tree::Entry;
@@ -158,7 +159,7 @@ impl<'d> Section<'d> {
             if self.asked.iter().any(|asked| **asked == *entry.key) {
                 continue;
             }
-            let hint = match nearest(&entry.key, &self.asked) {
+            let hint = match nearest(&entry.key, self.asked.iter().map(String::as_str)) {
                 Some(near) => format!("; did you mean `{near}`?"),
                 None if self.asked.is_empty() => String::new(),
                 None => format!("; known here: {}", self.asked.join(", ")),
@@ -173,34 +174,4 @@ impl std::fmt::Debug for Section<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Section({} at {}: {} keys)", self.path, self.reading.place(self.position), self.entries.len())
     }
-}
-
-/// The known key that the written one was probably meant to be.
-fn nearest<'k>(written: &str, known: &'k [String]) -> Option<&'k str> {
-    if written.len() > 64 {
-        return None;
-    }
-    let written = written.to_lowercase();
-    let near = known.iter().map(|key| (distance(&written, key), key)).min_by_key(|(distance, _)| *distance)?;
-    let (distance, key) = near;
-    let length = key.chars().count();
-    (distance <= (length / 3).clamp(1, 3) && distance * 2 <= length).then_some(key.as_str())
-}
-
-/// Insertions, deletions, replacements and swaps of neighbours that make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i; b.len() + 1];
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            row[j] = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                row[j] = row[j].min(rows[i - 2][j - 2] + 1);
-            }
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }

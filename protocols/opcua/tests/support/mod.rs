@@ -191,7 +191,7 @@ impl Edge {
 }
 
 /// An identity for all tests: making one takes a while. It stays in the target folder.
-fn shared() -> Shared {
+pub fn shared() -> Shared {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = lock(&ONE_AT_A_TIME);
     Shared::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("opcua-edge")).expect("an identity")
