@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use asset_stream::document::{Environment, Problems};
 
 use crate::BAD_CONFIG;
+use crate::cli::CheckConfigArgs;
 use crate::config::Config;
 use crate::devices::{self, Device};
 
@@ -30,7 +31,7 @@ pub(crate) fn load(file: &Path) -> Result<Checked, Vec<String>> {
 }
 
 /// Prints what is wrong, or what was understood.
-pub(crate) fn run(file: &Path) -> ExitCode {
+pub(crate) fn run(file: &Path, args: &CheckConfigArgs) -> ExitCode {
     let checked = match load(file) {
         Ok(checked) => checked,
         Err(problems) => return refuse(&problems),
@@ -38,14 +39,20 @@ pub(crate) fn run(file: &Path) -> ExitCode {
     for warning in &checked.warnings {
         eprintln!("warning: {warning}");
     }
-    let printed = summary(file, &checked).map_err(anyhow::Error::new).and_then(|text| Ok(service::output::print(&text)?));
-    match printed {
-        Ok(()) => ExitCode::SUCCESS,
+    match print(file, checked, args) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("openfactory-edge: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn print(file: &Path, checked: Checked, args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {
+    if !args.json {
+        service::output::print(&summary(file, &checked)?)?;
+    }
+    if args.online { crate::online::run(checked, args.json) } else { Ok(ExitCode::SUCCESS) }
 }
 
 /// What was understood.
@@ -81,15 +88,18 @@ pub(crate) fn refuse(problems: &[String]) -> ExitCode {
 
 /// Where the running daemon answers, by its config: whoever may use the socket need not be able to read the files that the config names.
 pub(crate) fn socket_of(file: &Path) -> Result<PathBuf, BadConfig> {
-    Config::read(file).map(|config| config.edge.socket).map_err(|problems| {
-        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        BadConfig { problems: problems.join("\n") }
-    })
+    Config::read(file).map(|config| config.edge.socket).map_err(|problems| BadConfig::of(&problems))
 }
 
-/// Why the running daemon cannot be found.
+/// What was asked for cannot be done without the config.
 #[derive(Debug, thiserror::Error)]
-#[error("{problems}\nthe daemon's socket is not known without its config; name it by --config")]
+#[error("{problems}\nthe config says where the daemon's socket and files are; name it by --config")]
 pub(crate) struct BadConfig {
     pub(crate) problems: String,
+}
+
+impl BadConfig {
+    pub(crate) fn of(problems: &[impl ToString]) -> Self {
+        Self { problems: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") }
+    }
 }

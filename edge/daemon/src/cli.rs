@@ -1,10 +1,14 @@
 //! The command line.
 
+mod explore;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::when::When;
+
+pub(crate) use explore::{BrowseArgs, CertCommand, CheckConfigArgs, Login, ParityName, ScanCommand, ScanModbusArgs, TableName};
 
 /// Collects what machines say, keeps it on this box, and mirrors it into Kafka, once and in order.
 #[derive(Debug, Parser)]
@@ -21,6 +25,10 @@ const EXAMPLES: &str = "\
 Examples:
   Say everything that is wrong with the config:
     openfactory-edge check-config
+  Whether Kafka and all devices answer and have what the device files name:
+    openfactory-edge check-config --online
+  What an OPC UA server has:
+    openfactory-edge browse opc.tcp://10.0.0.5:4840
   Run in the foreground:
     openfactory-edge run --config ./edge.toml
   Devices, log and mirror of the running edge:
@@ -73,7 +81,8 @@ pub(crate) enum Command {
     /// Runs the edge until SIGTERM or SIGINT.
     Run,
     /// Checks edge.toml and all device files, and says everything that is wrong with them.
-    CheckConfig,
+    #[command(after_help = explore::CHECK_CONFIG)]
+    CheckConfig(CheckConfigArgs),
     /// Makes the running edge read its config again: all of it, or, if anything is wrong, nothing.
     #[command(after_help = RELOAD)]
     Reload,
@@ -81,6 +90,15 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Prints events as they become durable.
     Tail(TailArgs),
+    /// Shows what an OPC UA server has, and writes a device file of it.
+    #[command(after_help = explore::BROWSE)]
+    Browse(BrowseArgs),
+    /// Looks for devices of which nobody knows what they have.
+    #[command(subcommand)]
+    Scan(ScanCommand),
+    /// The edge's OPC UA certificate, and those of the servers that it trusts.
+    #[command(subcommand, after_help = explore::CERT)]
+    Cert(CertCommand),
     /// Looks into the log's files, whether the edge runs or not: what they hold, whether they are whole.
     Log(LogArgs),
     /// Sends a range of the retained log to Kafka again, marked of-replay.

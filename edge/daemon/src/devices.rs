@@ -1,4 +1,4 @@
-//! Device files become devices with a connector: with [`crate::gateways`] the one place that knows all protocols.
+//! Device files become devices with a connector: with [`crate::protocols`] the one place that knows all protocols.
 
 use std::sync::Arc;
 

@@ -1,22 +1,20 @@
 //! The gateways at work, a task each: started, exchanged and ended one by one, so that a changed device file touches nothing else.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use asset_stream::{GapReason, Timestamp};
 use edge_buffer::Log;
-use gateway::{DeviceLink, DeviceStatus, Gateway, SampleSender};
-use gateway_modbus::{Buses, ModbusGateway};
-use gateway_opcua::OpcuaGateway;
-use service::error::chain;
+use gateway::{DeviceLink, DeviceStatus, SampleSender};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::devices::{Connector, Device};
+use crate::devices::Device;
+use crate::protocols::Protocols;
 use crate::register::{self, Known};
 use crate::status::Watched;
 use crate::unheard::{self, Unheard};
@@ -140,40 +138,6 @@ async fn end(leaving: Vec<Running>) {
             task.abort();
             // Whether it was aborted or ended just now: it is gone.
             task.await.ok();
-        }
-    }
-}
-
-/// What gateways of one protocol share: opened when the first of them needs it.
-struct Protocols {
-    buses: Buses,
-    opcua: Option<gateway_opcua::Shared>,
-    state_dir: PathBuf,
-}
-
-impl Protocols {
-    fn new(state_dir: &Path) -> Self {
-        Self { buses: Buses::new(), opcua: None, state_dir: state_dir.to_owned() }
-    }
-
-    fn open(&mut self, devices: &[Device]) -> Result<(), String> {
-        if self.opcua.is_none() && devices.iter().any(|device| matches!(device.connector, Connector::Opcua(_))) {
-            self.opcua = Some(gateway_opcua::Shared::open(&self.state_dir).map_err(|error| chain(&error))?);
-        }
-        Ok(())
-    }
-
-    /// Makes a gateway of a connector. Nothing is connected yet.
-    fn make(&self, connector: &Connector) -> Result<Arc<dyn Gateway>, String> {
-        match connector {
-            Connector::Opcua(config) => {
-                let shared = self.opcua.clone().ok_or("the OPC UA identity is not open")?;
-                Ok(Arc::new(OpcuaGateway::new(config.clone(), shared)))
-            }
-            Connector::Modbus(config) => {
-                let gateway = ModbusGateway::new(config.clone(), &self.buses).map_err(|error| chain(&error))?;
-                Ok(Arc::new(gateway))
-            }
         }
     }
 }

@@ -10,6 +10,8 @@
 //! Non-goals: protocols, the log's format, Kafka: each has a crate of its own.
 
 mod app;
+mod browse;
+mod cert;
 mod check;
 mod cli;
 mod clock;
@@ -23,9 +25,13 @@ mod look_back;
 mod losses;
 mod metrics;
 mod mirroring;
+mod online;
+mod progress;
+mod protocols;
 mod register;
 mod reload;
 mod replay;
+mod scan;
 mod selftest;
 mod socket;
 mod status;
@@ -39,7 +45,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, ScanCommand};
 
 /// sysexits' EX_CONFIG, for what only a person can cure: the unit does not restart on it.
 const BAD_CONFIG: u8 = 78;
@@ -49,9 +55,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Run => return run(&cli),
-        Command::CheckConfig => return check::run(&cli.config),
+        Command::CheckConfig(args) => return check::run(&cli.config, args),
         Command::Replay(args) => return replay::replay(&cli.config, args),
         Command::Reconcile(args) => return replay::reconcile(&cli.config, args),
+        Command::Browse(args) => browse::run(&cli.config, args),
+        Command::Scan(ScanCommand::Modbus(args)) => scan::modbus(args),
+        Command::Cert(command) => cert::run(&cli.config, command),
         Command::Reload => reload::ask(&cli.config),
         Command::Status(args) => status_table::run(&cli.config, args),
         Command::Tail(args) => tail::run(&cli.config, args),

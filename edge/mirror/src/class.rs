@@ -60,17 +60,19 @@ pub(crate) fn of_error(error: &KafkaError) -> Class {
 pub(crate) struct Failure {
     pub(crate) class: Class,
     pub(crate) text: String,
+    /// The client told the reason beside the call, which it does once, however often the call fails.
+    pub(crate) has_reason: bool,
 }
 
 impl Failure {
     pub(crate) fn new(class: Class, text: impl Into<String>) -> Self {
-        Self { class, text: text.into() }
+        Self { class, text: text.into(), has_reason: false }
     }
 
     /// A failed call; the reason is often only in what the client said beside it.
     pub(crate) fn of_call(what: &str, error: &KafkaError, last_error: &LastError) -> Self {
         match last_error.take() {
-            Some((class, reason)) => Self::new(class, format!("{what}: {reason}")),
+            Some((class, reason)) => Self { has_reason: true, ..Self::new(class, format!("{what}: {reason}")) },
             None => Self::new(of_error(error), format!("{what}: {error}")),
         }
     }

@@ -60,6 +60,7 @@ mod error;
 mod fail_point;
 mod flow;
 mod note;
+mod online;
 mod outdated;
 mod pace;
 mod producer;

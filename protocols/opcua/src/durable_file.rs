@@ -7,6 +7,7 @@ use std::path::Path;
 
 /// Makes a folder and what leads to it, readable for us alone.
 pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+    let path = &std::path::absolute(path)?;
     if path.is_dir() {
         return Ok(());
     }

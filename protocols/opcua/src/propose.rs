@@ -1,6 +1,6 @@
 //! A device file for what was browsed: a beginning that works, for a person to prune.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 
 use asset_stream::device_file::{Access, MAX_NAME, validate_item_name};
@@ -25,10 +25,28 @@ pub fn propose(browsed: &Browsed, start: &str) -> String {
         // Writing into a string cannot fail.
         writeln!(text, "        {name}: {{node_id: {id}, tag: {tag}{access}}}    # {}", variable.data_type).ok();
     }
-    if browsed.nodes.iter().any(|node| node.class == "Method") {
-        writeln!(text, "      methods:\n        all: {{node_id: {}}}", quoted(start)).ok();
+    let objects = with_methods(browsed, start);
+    if !objects.is_empty() {
+        text.push_str("      methods:\n");
+    }
+    let paths: Vec<&[String]> = objects.iter().map(|(path, _)| path.as_slice()).collect();
+    let taken = names.into_iter().collect();
+    for (name, (_, id)) in choose_names(&paths, &taken, item_name).iter().zip(&objects) {
+        writeln!(text, "        {}: {{node_id: {}}}", quoted(name), quoted(id)).ok();
     }
     text
+}
+
+/// The objects that methods are called on, by path. Those of the standard's own namespace are no operations of a machine.
+fn with_methods<'b>(browsed: &'b Browsed, start: &'b str) -> BTreeMap<Vec<String>, &'b str> {
+    let ids: HashMap<&[String], &str> = browsed.nodes.iter().map(|node| (node.path.as_slice(), node.node_id.as_str())).collect();
+    let methods = browsed.nodes.iter().filter(|node| node.class == "Method" && node.node_id.starts_with("ns="));
+    let object = |node: &'b Node| {
+        let path = &node.path[..node.path.len().saturating_sub(1)];
+        let name = if path.is_empty() { vec!["methods".to_owned()] } else { path.iter().map(|step| plain(step)).collect() };
+        (name, ids.get(path).copied().unwrap_or(start))
+    };
+    methods.map(object).collect()
 }
 
 /// A browse name without its namespace, `/` and `&` as they are.

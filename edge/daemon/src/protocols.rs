@@ -1,0 +1,56 @@
+//! What the daemon knows of protocols beside their device files: how to make their gateways, and how to ask their devices.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gateway::{Finding, Gateway};
+use gateway_modbus::{Buses, ModbusGateway};
+use gateway_opcua::OpcuaGateway;
+use service::error::chain;
+
+use crate::devices::{Connector, Device};
+
+/// What gateways of one protocol share: opened when the first of them needs it.
+pub(crate) struct Protocols {
+    buses: Buses,
+    opcua: Option<gateway_opcua::Shared>,
+    state_dir: PathBuf,
+}
+
+impl Protocols {
+    pub(crate) fn new(state_dir: &Path) -> Self {
+        Self { buses: Buses::new(), opcua: None, state_dir: state_dir.to_owned() }
+    }
+
+    pub(crate) fn open(&mut self, devices: &[Device]) -> Result<(), String> {
+        if self.opcua.is_none() && devices.iter().any(|device| matches!(device.connector, Connector::Opcua(_))) {
+            self.opcua = Some(gateway_opcua::Shared::open(&self.state_dir).map_err(|error| chain(&error))?);
+        }
+        Ok(())
+    }
+
+    /// Makes a gateway of a connector. Nothing is connected yet.
+    pub(crate) fn make(&self, connector: &Connector) -> Result<Arc<dyn Gateway>, String> {
+        match connector {
+            Connector::Opcua(config) => {
+                let shared = self.opcua.clone().ok_or("the OPC UA identity is not open")?;
+                Ok(Arc::new(OpcuaGateway::new(config.clone(), shared)))
+            }
+            Connector::Modbus(config) => {
+                let gateway = ModbusGateway::new(config.clone(), &self.buses).map_err(|error| chain(&error))?;
+                Ok(Arc::new(gateway))
+            }
+        }
+    }
+
+    /// Asks a device, once, whether it has what its connector names. The error says why it does not answer.
+    pub(crate) async fn probe(&self, device: &str, connector: &Connector) -> Result<Vec<Finding>, String> {
+        match connector {
+            Connector::Opcua(config) => {
+                let shared = self.opcua.as_ref().ok_or("the OPC UA identity is not open")?;
+                gateway_opcua::probe(config, shared, device).await
+            }
+            Connector::Modbus(config) => gateway_modbus::probe(config, &self.buses).await,
+        }
+    }
+}
