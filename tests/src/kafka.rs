@@ -62,6 +62,8 @@ pub struct Plan<'a> {
     pub nodes: u8,
     /// An address of this machine at which clients reach them.
     pub host: Ipv4Addr,
+    /// What is spoken over a second way in (see [`Kafka::link`]): `PLAINTEXT`, `SSL`, `SASL_SSL`.
+    pub link_protocol: &'a str,
     /// Settings of every node, as Kafka names them.
     pub settings: &'a [(&'a str, &'a str)],
     /// Further options of every node's Java.
@@ -70,7 +72,7 @@ pub struct Plan<'a> {
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Self { release: Release::Current, nodes: 1, host: Ipv4Addr::LOCALHOST, settings: &[], jvm: &[] }
+        Self { release: Release::Current, nodes: 1, host: Ipv4Addr::LOCALHOST, link_protocol: "PLAINTEXT", settings: &[], jvm: &[] }
     }
 }
 
@@ -177,7 +179,7 @@ impl Kafka {
     }
 
     /// Runs one of Kafka's tools, which is told where the brokers are.
-    fn tool(&self, class: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    pub fn tool(&self, class: &str, arguments: &[&str]) -> anyhow::Result<String> {
         let bootstrap = self.bootstrap();
         let words = [&["--bootstrap-server", &bootstrap], arguments].concat();
         self.java(class, &words)

@@ -10,6 +10,7 @@
 //! Non-goals: being used by anything that is shipped.
 
 pub mod appliance;
+pub mod certificates;
 pub mod clock;
 pub mod cloud;
 pub mod devices;

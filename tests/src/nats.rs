@@ -27,6 +27,8 @@ pub struct Plan {
     pub program: Option<PathBuf>,
     /// Bytes of a disk of its own; `None`: it shares everybody's.
     pub disk: Option<u64>,
+    /// Further settings, e.g. of TLS and logins.
+    pub settings: String,
 }
 
 /// A server; dropping it kills it and removes its data.
@@ -54,8 +56,8 @@ impl Nats {
         let program = plan.program.clone().map_or_else(tools::nats_server, Ok)?;
         let mut nats = Self { process: None, disk, folder, program, port: ports::free()? };
         let settings = format!(
-            "listen: \"127.0.0.1:{}\"\njetstream {{ store_dir: {store:?}, max_file_store: 8GB, max_memory_store: 256MB }}\n",
-            nats.port
+            "listen: \"127.0.0.1:{}\"\njetstream {{ store_dir: {store:?}, max_file_store: 8GB, max_memory_store: 256MB }}\n{}\n",
+            nats.port, plan.settings
         );
         std::fs::write(nats.folder.path().join("nats.conf"), settings)?;
         nats.start_again()?;

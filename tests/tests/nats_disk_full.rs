@@ -31,7 +31,7 @@ fn costs_time_and_nothing_else(name: &str, program: Option<PathBuf>) -> anyhow::
     let mut plant = Plant::new(name, Broker::shared()?, "")?;
     let devices = Devices::start(Plan { rate: 1000, ..Plan::new(Make::Asyncua, 2, 50) }, plant.folder())?;
     plant.add(devices)?;
-    plant.start_nats_with(&nats::Plan { program, disk: Some(64 << 20) })?;
+    plant.start_nats_with(&nats::Plan { program, disk: Some(64 << 20), ..Default::default() })?;
     plant.start()?;
     plant.run_for(Duration::from_secs(2))?;
     // Not all of it: NATS is writing meanwhile. It takes the rest within seconds.

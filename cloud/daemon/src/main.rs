@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use service::config::Problem;
 
 use crate::cli::{Cli, Command, ForwardArgs, VerifyArgs};
 use crate::config::{Config, Service};
@@ -43,17 +44,21 @@ fn main() -> ExitCode {
 }
 
 /// `change`: what the command line has to say.
-fn start(file: &Path, wanted: Service, change: impl FnOnce(&mut Config)) -> ExitCode {
-    let mut config = match Config::load(file, &[wanted]) {
+fn start(file: &Path, wanted: Service, change: impl Fn(&mut Config)) -> ExitCode {
+    let read = || -> Result<Config, Vec<Problem>> {
+        let mut config = Config::load(file, &[wanted])?;
+        change(&mut config);
+        Ok(config)
+    };
+    let config = match read() {
         Ok(config) => config,
         Err(problems) => return refuse(&problems),
     };
-    change(&mut config);
     if let Err(error) = service::logging::init(config.log_filter.as_deref()) {
         eprintln!("openfactory-cloud: {:#}", anyhow::Error::new(error));
         return ExitCode::from(BAD_CONFIG);
     }
-    match services::run(config, wanted) {
+    match services::run(config, wanted, &read) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -103,7 +108,7 @@ fn outcome(done: std::io::Result<()>) -> ExitCode {
     }
 }
 
-fn refuse(problems: &[service::config::Problem]) -> ExitCode {
+fn refuse(problems: &[Problem]) -> ExitCode {
     for problem in problems {
         eprintln!("{problem}");
     }

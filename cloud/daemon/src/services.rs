@@ -4,22 +4,28 @@ use std::time::Duration;
 
 use anyhow::Context;
 use cloud_forwarder::{Forwarder, Handle, http, router};
+use service::config::Problem;
 use service::notify::{self, Progress};
 use service::signals::{Request, Signals};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::{Config, Service};
 
+/// For whoever reads the status page when it ends.
+const PAGE: Duration = Duration::from_secs(1);
 /// Between two lines in the log that say how it goes.
 const STATUS_LINE: Duration = Duration::from_secs(60);
 
+/// Reads the config again, as it was read at the start.
+pub(crate) type Read<'r> = &'r dyn Fn() -> Result<Config, Vec<Problem>>;
+
 /// Runs a service until it is asked to stop.
-pub(crate) fn run(config: Config, wanted: Service) -> anyhow::Result<()> {
+pub(crate) fn run(config: Config, wanted: Service, read: Read<'_>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the async runtime cannot be started")?;
     let result = runtime.block_on(async {
         match wanted {
-            Service::Forward => forward(config).await,
+            Service::Forward => forward(config, read).await,
             Service::Route => route(config).await,
         }
     });
@@ -28,19 +34,33 @@ pub(crate) fn run(config: Config, wanted: Service) -> anyhow::Result<()> {
     result
 }
 
-async fn forward(config: Config) -> anyhow::Result<()> {
+/// Why a forwarder's life ended.
+enum End {
+    Stopped,
+    /// Another config is to be used, which was tried out.
+    Reloaded(Box<Config>),
+}
+
+async fn forward(mut config: Config, read: Read<'_>) -> anyhow::Result<()> {
     let mut signals = Signals::install().context("signals cannot be handled")?;
-    let kafka = config.kafka.context("the config has no [kafka] section")?;
+    loop {
+        match live(config, read, &mut signals).await? {
+            End::Stopped => return Ok(()),
+            End::Reloaded(changed) => config = *changed,
+        }
+    }
+}
+
+/// A forwarder, from its start to its end; with another config it is another one, in the same process and with the same place in its group.
+async fn live(config: Config, read: Read<'_>, signals: &mut Signals) -> anyhow::Result<End> {
     let listener = match config.forward.status_listen {
         Some(address) => Some(http::listen("forward.status_listen", address).await?),
         None => None,
     };
-    let mut forwarder = Forwarder::start(cloud_forwarder::Config { kafka, clusters: config.nats, forward: config.forward })?;
+    let mut forwarder = Forwarder::start(of_forwarder(config)?)?;
     let (handle, stop) = (forwarder.handle(), CancellationToken::new());
-    let _helpers = stop.clone().drop_guard();
-    if let Some(listener) = listener {
-        tokio::spawn(http::serve_status(listener, handle.clone(), stop.clone()));
-    }
+    let helpers = stop.clone().drop_guard();
+    let page = listener.map(|listener| tokio::spawn(http::serve_status(listener, handle.clone(), stop.clone())));
     let turns = handle.clone();
     let progress = Progress { name: "Kafka consumer", turns: Box::new(move || turns.progress()) };
     tokio::spawn(notify::watchdog(vec![progress], stop.clone()));
@@ -48,14 +68,26 @@ async fn forward(config: Config) -> anyhow::Result<()> {
     notify::ready();
     info!("ready");
 
-    let ended = tokio::select! {
-        ended = forwarder.ended() => Some(ended),
-        () = stop_requested(&mut signals) => None,
+    let end = loop {
+        let request = tokio::select! {
+            ended = forwarder.ended() => return ended.map(|()| End::Stopped).map_err(Into::into),
+            request = signals.next() => request,
+        };
+        match request {
+            Request::Stop => {
+                notify::stopping();
+                break End::Stopped;
+            }
+            Request::Reload => {
+                notify::reloading();
+                match read_again(read) {
+                    Ok(changed) => break End::Reloaded(Box::new(changed)),
+                    Err(problems) => problems.iter().for_each(|told| error!("the new config is refused, nothing was changed: {told}")),
+                }
+                notify::ready();
+            }
+        }
     };
-    notify::stopping();
-    if let Some(ended) = ended {
-        return Ok(ended?);
-    }
     info!("stopping: waiting for answers that are under way");
     let in_time = tokio::select! {
         in_time = forwarder.stop(cloud_forwarder::forward::GRACE) => in_time,
@@ -65,7 +97,24 @@ async fn forward(config: Config) -> anyhow::Result<()> {
         warn!("stopped without a last commit; what it would have covered is looked up and skipped at the next start");
     }
     info!("stopped: {}", handle.status().line());
-    Ok(())
+    drop(helpers);
+    if let Some(page) = page {
+        // Its port is needed again; a client that reads slowly does not hold it.
+        tokio::time::timeout(PAGE, page).await.ok();
+    }
+    Ok(end)
+}
+
+/// The config anew, if a forwarder can be started with it.
+fn read_again(read: Read<'_>) -> Result<Config, Vec<String>> {
+    let config = read().map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let tried = of_forwarder(config.clone()).and_then(|config| Ok(Forwarder::try_out(&config)?));
+    tried.map(|()| config).map_err(|error| vec![format!("{error:#}")])
+}
+
+fn of_forwarder(config: Config) -> anyhow::Result<cloud_forwarder::Config> {
+    let kafka = config.kafka.context("the config has no [kafka] section")?;
+    Ok(cloud_forwarder::Config { kafka, clusters: config.nats, forward: config.forward })
 }
 
 async fn route(config: Config) -> anyhow::Result<()> {
@@ -90,7 +139,7 @@ async fn route(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns on SIGTERM or SIGINT. There is nothing to read again on SIGHUP: clusters and routes change with a restart.
+/// Returns on SIGTERM or SIGINT. There is nothing to read again on SIGHUP: the router's clusters change with a restart.
 async fn stop_requested(signals: &mut Signals) {
     while signals.next().await == Request::Reload {
         info!("SIGHUP: the config is read at the start only; restart the service to change it");

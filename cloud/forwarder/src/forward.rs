@@ -43,14 +43,20 @@ impl Handle {
 }
 
 impl Forwarder {
-    /// Starts forwarding on the current runtime. Fails on a bad config only: Kafka and NATS may both be away.
-    pub fn start(config: Config) -> Result<Self, Error> {
+    /// Everything that [`Self::start`] could fail with, found without starting: certificates are read, nothing is connected.
+    pub fn try_out(config: &Config) -> Result<(), Error> {
         let problems: Vec<(String, String)> =
             [cluster_problems(&config.clusters), config.forward.problems(), override_problems(&config.kafka)].concat();
         if !problems.is_empty() {
             return Err(Error::Config(problems));
         }
-        let Some(ring) = Ring::new(config.clusters.keys().cloned()) else { return Err(Error::Config(problems)) };
+        DeadLetters::new(&config.kafka).map(drop)
+    }
+
+    /// Starts forwarding on the current runtime. Fails on a bad config only: Kafka and NATS may both be away.
+    pub fn start(config: Config) -> Result<Self, Error> {
+        Self::try_out(&config)?;
+        let Some(ring) = Ring::new(config.clusters.keys().cloned()) else { return Err(Error::Config(Vec::new())) };
         let board = Arc::new(Board::default());
         let setup = Arc::new(Setup {
             forward: config.forward.clone(),

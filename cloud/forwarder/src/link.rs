@@ -144,6 +144,9 @@ async fn options(cluster: &Cluster, name: &str, complaint: Arc<Mutex<Option<Stri
         options =
             options.credentials(&secret(file).await?).map_err(|error| format!("{} is no credentials file: {error}", file.display()))?;
     }
+    if let Some(file) = &cluster.nkey_seed_file {
+        options = options.nkey(secret(file).await?.trim().to_owned());
+    }
     if let (Some(user), Some(file)) = (&cluster.user, &cluster.password_file) {
         options = options.user_and_password(user.clone(), secret(file).await?.trim_end().to_owned());
     }

@@ -107,7 +107,7 @@ impl Node {
     /// Writes `server.properties`; `voters` are all nodes, `link` is a second way in.
     pub(super) fn configure(&self, plan: &Plan<'_>, voters: &str, link: Option<&Link>) -> anyhow::Result<()> {
         let (host, port, controller) = (self.host, self.port, self.controller);
-        let (listener, advertised, protocol) = link.map(Link::settings).unwrap_or_default();
+        let (listener, advertised, protocol) = link.map(|link| link.settings(plan.link_protocol)).unwrap_or_default();
         // What is acknowledged outlives one node, if there is more than one.
         let (copies, in_sync) = if plan.nodes == 1 { (1, 1) } else { (plan.nodes, plan.nodes - 1) };
         let mut text = format!(
@@ -262,8 +262,8 @@ impl Link {
     }
 
     /// What it adds to listeners, advertised listeners and their protocols.
-    fn settings(&self) -> (String, String, String) {
+    fn settings(&self, protocol: &str) -> (String, String, String) {
         let (listener, advertised) = (self.port, self.proxy.port());
-        (format!(",LINK://127.0.0.1:{listener}"), format!(",LINK://127.0.0.1:{advertised}"), ",LINK:PLAINTEXT".to_owned())
+        (format!(",LINK://127.0.0.1:{listener}"), format!(",LINK://127.0.0.1:{advertised}"), format!(",LINK:{protocol}"))
     }
 }

@@ -13,6 +13,8 @@ pub struct Cluster {
     pub urls: Vec<String>,
     /// A credentials file (JWT and seed).
     pub credentials_file: Option<PathBuf>,
+    /// File that holds an nkey's seed alone.
+    pub nkey_seed_file: Option<PathBuf>,
     /// A user name; with `password_file`.
     pub user: Option<String>,
     /// File that holds the password alone.
@@ -37,9 +39,9 @@ pub fn without_login(url: &str) -> String {
 impl Cluster {
     /// Makes relative paths relative to the config file's folder.
     pub fn resolve_paths(&mut self, folder: &Path) {
-        let files =
-            [&mut self.credentials_file, &mut self.password_file, &mut self.token_file, &mut self.ca, &mut self.certificate, &mut self.key];
-        for file in files.into_iter().flatten() {
+        let secrets = [&mut self.credentials_file, &mut self.nkey_seed_file, &mut self.password_file, &mut self.token_file];
+        let files = secrets.into_iter().chain([&mut self.ca, &mut self.certificate, &mut self.key]);
+        for file in files.flatten() {
             *file = service::secret::locate(folder, file);
         }
     }
@@ -83,12 +85,14 @@ pub fn cluster_problems(clusters: &BTreeMap<String, Cluster>) -> Vec<(String, St
         if cluster.certificate.is_some() != cluster.key.is_some() {
             problems.push((key("certificate"), "certificate and key go together".into()));
         }
-        let logins = [cluster.credentials_file.is_some(), cluster.user.is_some(), cluster.token_file.is_some()];
-        if logins.into_iter().filter(|login| *login).count() > 1 {
-            problems.push((key("credentials_file"), "choose one of credentials_file, user and token_file".into()));
+        let files = [&cluster.credentials_file, &cluster.nkey_seed_file, &cluster.token_file];
+        let logins = files.map(Option::is_some).into_iter().chain([cluster.user.is_some()]);
+        if logins.filter(|login| *login).count() > 1 {
+            problems.push((key("credentials_file"), "choose one of credentials_file, nkey_seed_file, user and token_file".into()));
         }
         let secrets = [
             ("credentials_file", &cluster.credentials_file),
+            ("nkey_seed_file", &cluster.nkey_seed_file),
             ("password_file", &cluster.password_file),
             ("token_file", &cluster.token_file),
             ("key", &cluster.key),
