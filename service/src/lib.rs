@@ -7,6 +7,7 @@
 //! - [`command_line`]: completion scripts and man pages, made of the command line itself.
 //! - [`secret`]: files with secrets: where they are, and who can read them.
 //! - [`kafka`]: how to reach the brokers, the same section in both config files.
+//! - [`web`]: pages over HTTP, and who may see them.
 //! - [`tls`]: one TLS provider for everything; [`host`]: which machine this is; [`error`], [`output`]: what people read.
 //!
 //! Non-goals: anything about assets, logs or protocols; a framework. No workspace crate is used here.
@@ -24,3 +25,4 @@ pub mod secret;
 pub mod signals;
 pub mod tls;
 pub mod units;
+pub mod web;

@@ -1,10 +1,14 @@
 //! Logs: structured fields into the journal under systemd, readable lines elsewhere.
 
+use std::fmt::{self, Debug};
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
@@ -67,6 +71,7 @@ pub fn init(filter: Option<&str>) -> Result<Logging, Error> {
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
+            .fmt_fields(debug_fn(write_field).delimited(" "))
             .boxed(),
     };
     tracing_subscriber::registry().with(directives).with(layer).try_init().map_err(Error::Twice)?;
@@ -76,6 +81,15 @@ pub fn init(filter: Option<&str>) -> Result<Logging, Error> {
         default(panic);
     }));
     Ok(Logging(logging))
+}
+
+/// A field on a line that a person reads: without the id by which the journal's catalog explains the message.
+fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    match field.name() {
+        "message" => write!(out, "{value:?}"),
+        "message_id" => Ok(()),
+        name => write!(out, "{name}={value:?}"),
+    }
 }
 
 /// The journal, if stderr is connected to it: systemd tells its device and inode in `JOURNAL_STREAM`, so that a shell started below a

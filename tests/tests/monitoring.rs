@@ -46,3 +46,27 @@ fn alerts_and_dashboard_ask_for_metrics_that_exist_and_alerts_are_explained() ->
     assert!(unexplained.is_empty(), "docs/operations.md does not say what to do about {unexplained:?}");
     plant.stop()
 }
+
+#[test]
+fn the_journals_catalog_explains_every_message_that_has_an_id_and_no_other() -> anyhow::Result<()> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let catalog = std::fs::read_to_string(root.join("packaging/debian/openfactory-edge.catalog"))?;
+    let explained: BTreeSet<String> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).map(str::to_owned).collect();
+    let mut folders: Vec<_> = ["edge", "protocols", "service"].iter().map(|folder| root.join(folder)).collect();
+    let mut used = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(path)?;
+                let is_id = |text: &&str| text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+                let consts = text.lines().filter_map(|line| line.split_once(": &str = \"")?.1.strip_suffix("\";"));
+                used.extend(consts.filter(is_id).map(str::to_owned));
+            }
+        }
+    }
+    anyhow::ensure!(!used.is_empty() && used == explained, "in the sources: {used:#?}\nin the catalog: {explained:#?}");
+    Ok(())
+}

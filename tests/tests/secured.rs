@@ -13,7 +13,7 @@ use system_tests::devices::{Devices, Make, Plan};
 use system_tests::kafka::{self, Broker, Kafka};
 use system_tests::nats::{self, Nats};
 use system_tests::plant::Plant;
-use system_tests::{http, ports, wait};
+use system_tests::{http, ports, process, tools, wait};
 
 const LONG: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "correct-horse-battery";
@@ -272,4 +272,39 @@ mod jwt {
         let signature = BASE64URL_NOPAD.encode(&issuer.sign(signed.as_bytes())?);
         Ok(format!("{signed}.{signature}"))
     }
+}
+
+#[test]
+fn the_status_is_served_over_tls_and_only_to_those_who_know_the_token() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new("plant", folder.path())?;
+    let (own, token, port) = (authority.issue("edge", folder.path())?, folder.path().join("token"), ports::free()?);
+    write_secret(&token, "0123456789abcdef0123")?;
+    let mut plant = Plant::new("status-tls", Broker::shared()?, "")?;
+    let config = std::fs::read_to_string(plant.edge.config())?;
+    let listen = format!("[edge]\nstatus_listen = \"0.0.0.0:{port}\"\n");
+    let open = config.replace("[edge]\n", &listen);
+    std::fs::write(plant.edge.config(), &open)?;
+    let (code, _, error) = plant.edge.command(&["check-config"])?;
+    assert!(code == Some(78) && error.contains("edge.status_access"), "an open page is accepted: {error}");
+
+    let access = format!("[edge.status_access]\ncertificate = {:?}\nkey = {:?}\ntoken_file = {token:?}\n", own.certificate, own.key);
+    std::fs::write(plant.edge.config(), open + &access)?;
+    plant.start_edge()?;
+    let get = |token: &str| {
+        let script = "import ssl, sys, urllib.request, urllib.error\n\
+                      context = ssl.create_default_context(cafile=sys.argv[1])\n\
+                      request = urllib.request.Request(sys.argv[2], headers={'Authorization': 'Bearer ' + sys.argv[3]})\n\
+                      try: print(200, urllib.request.urlopen(request, context=context).read().decode())\n\
+                      except urllib.error.HTTPError as error: print(error.code)";
+        let words = ["-c", script, &authority.file.to_string_lossy(), &format!("https://127.0.0.1:{port}/metrics"), token];
+        process::run(&tools::python()?, &words, LONG)
+    };
+    let (code, page, error) = get("0123456789abcdef0123")?;
+    assert!(code == Some(0) && page.starts_with("200") && page.contains("openfactory_edge_"), "{page}{error}");
+    for wrong in ["", "0123456789abcdef012"] {
+        assert_eq!(get(wrong)?.1.trim(), "401", "{wrong:?}");
+    }
+    assert!(http::get(port, "/metrics").is_err(), "the page is served without TLS too");
+    plant.edge.stop()
 }

@@ -60,6 +60,7 @@ impl Config {
         let folder = file.parent().unwrap_or(Path::new("."));
         config.kafka.iter_mut().for_each(|kafka| kafka.resolve_paths(folder));
         config.nats.values_mut().for_each(|cluster| cluster.resolve_paths(folder));
+        config.forward.status_access.iter_mut().for_each(|access| access.resolve_paths(folder));
         let mut problems = cluster_problems(&config.nats);
         if services.contains(&Service::Forward) {
             problems.extend(config.forward.problems());

@@ -7,6 +7,7 @@ use cloud_forwarder::{Forwarder, Handle, http, router};
 use service::config::Problem;
 use service::notify::{self, Progress};
 use service::signals::{Request, Signals};
+use service::web::Server;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -53,14 +54,14 @@ async fn forward(mut config: Config, read: Read<'_>) -> anyhow::Result<()> {
 
 /// A forwarder, from its start to its end; with another config it is another one, in the same process and with the same place in its group.
 async fn live(config: Config, read: Read<'_>, signals: &mut Signals) -> anyhow::Result<End> {
-    let listener = match config.forward.status_listen {
-        Some(address) => Some(http::listen("forward.status_listen", address).await?),
+    let server = match config.forward.status_listen {
+        Some(address) => Some(Server::open("forward.status_listen", address, config.forward.status_access.as_ref()).await?),
         None => None,
     };
     let mut forwarder = Forwarder::start(of_forwarder(config)?)?;
     let (handle, stop) = (forwarder.handle(), CancellationToken::new());
     let helpers = stop.clone().drop_guard();
-    let page = listener.map(|listener| tokio::spawn(http::serve_status(listener, handle.clone(), stop.clone())));
+    let page = server.map(|server| tokio::spawn(server.serve(http::status_pages(handle.clone()), stop.clone())));
     let turns = handle.clone();
     let progress = Progress { name: "Kafka consumer", turns: Box::new(move || turns.progress()) };
     tokio::spawn(notify::watchdog(vec![progress], stop.clone()));
@@ -119,14 +120,14 @@ fn of_forwarder(config: Config) -> anyhow::Result<cloud_forwarder::Config> {
 
 async fn route(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::install().context("signals cannot be handled")?;
-    let listener = http::listen("route.listen", config.route.listen).await?;
-    let address = listener.local_addr().context("the router's address is unknown")?;
+    let server = Server::open("route.listen", config.route.listen, None).await?;
+    let address = server.address().context("the router's address is unknown")?;
     let stop = CancellationToken::new();
     // There is no loop that could hang without the whole runtime hanging: the watchdog's own turn is the proof.
     let turns = std::sync::atomic::AtomicU64::new(0);
     let progress = Progress { name: "runtime", turns: Box::new(move || turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) };
     tokio::spawn(notify::watchdog(vec![progress], stop.clone()));
-    let server = router::run(listener, &config.nats, stop.clone());
+    let server = router::run(server, &config.nats, stop.clone());
     notify::ready();
     info!(%address, "ready");
     tokio::select! {

@@ -49,6 +49,8 @@ pub struct Forward {
     pub dead_letter_topic: String,
     /// Where `/status`, `/metrics` and `/healthz` are served; absent: nowhere.
     pub status_listen: Option<SocketAddr>,
+    /// How these are protected; needed where other machines can reach them.
+    pub status_access: Option<service::web::Access>,
     /// What is forwarded, by topic.
     pub routes: BTreeMap<String, Route>,
 }
@@ -64,6 +66,7 @@ impl Default for Forward {
             ack_timeout: Duration::from_secs(5),
             dead_letter_topic: topics::DEAD_LETTERS.into(),
             status_listen: None,
+            status_access: None,
             routes: BTreeMap::from([(topics::ASSETS.into(), Route::default())]),
         }
     }
@@ -165,6 +168,9 @@ impl Forward {
         }
         if self.ack_timeout < Duration::from_millis(100) {
             problem("ack_timeout", "less than \"100ms\"".into());
+        }
+        for (key, told) in service::web::problems(self.status_listen, self.status_access.as_ref(), "forward.status_access") {
+            problem(&if key.is_empty() { "status_listen".to_owned() } else { format!("status_access.{key}") }, told);
         }
         if !is_topic(&self.dead_letter_topic) {
             problem("dead_letter_topic", format!("{:?} {NO_TOPIC}", self.dead_letter_topic));

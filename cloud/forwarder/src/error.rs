@@ -47,17 +47,9 @@ pub enum Error {
         /// The topic.
         topic: String,
     },
-    /// An address cannot be listened on.
-    #[error("{key}: {address} cannot be listened on")]
-    Listen {
-        /// The key that names it.
-        key: &'static str,
-        /// The address.
-        address: std::net::SocketAddr,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// Pages cannot be served.
+    #[error(transparent)]
+    Web(#[from] service::web::Error),
     /// The operating system gives no thread.
     #[error("the thread of the Kafka consumer could not be started")]
     Thread(#[source] std::io::Error),
@@ -72,7 +64,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::KafkaFatal(_) | Self::Disordered { .. } | Self::MadeAnew { .. } | Self::Thread(_) | Self::Panicked | Self::Listen { .. }
+            Self::KafkaFatal(_) | Self::Disordered { .. } | Self::MadeAnew { .. } | Self::Thread(_) | Self::Panicked | Self::Web(_)
         )
     }
 }

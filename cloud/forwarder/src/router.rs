@@ -9,12 +9,12 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use service::web::Server;
 use tokio_util::sync::CancellationToken;
 
+use crate::Error;
 use crate::config::{Cluster, cluster_problems, without_login};
 use crate::ring::Ring;
-use crate::{Error, http};
 
 /// The `[route]` section.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -43,8 +43,8 @@ struct Clusters {
     urls: BTreeMap<String, String>,
 }
 
-/// Serves until `stop`. The listener comes from [`http::listen`](crate::http::listen).
-pub async fn run(listener: TcpListener, clusters: &BTreeMap<String, Cluster>, stop: CancellationToken) -> Result<(), Error> {
+/// Serves until `stop`.
+pub async fn run(server: Server, clusters: &BTreeMap<String, Cluster>, stop: CancellationToken) -> Result<(), Error> {
     let problems = cluster_problems(clusters);
     let Some(ring) = Ring::new(clusters.keys().cloned()).filter(|_| problems.is_empty()) else { return Err(Error::Config(problems)) };
     let urls = clusters.iter().filter_map(|(name, cluster)| Some((name.clone(), without_login(cluster.urls.first()?)))).collect();
@@ -52,7 +52,7 @@ pub async fn run(listener: TcpListener, clusters: &BTreeMap<String, Cluster>, st
         .route("/asset/{asset_uuid}", get(route))
         .route("/healthz", get(async || "ok\n"))
         .with_state(Arc::new(Clusters { ring, urls }));
-    http::serve(listener, pages, stop).await;
+    server.serve(pages, stop).await;
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use cloud_forwarder::config::Cluster;
-use cloud_forwarder::{http, router};
+use cloud_forwarder::router;
+use service::web::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -23,11 +24,11 @@ async fn get(address: std::net::SocketAddr, path: &str) -> (String, String) {
 async fn the_router_says_which_cluster_serves_an_asset() {
     let cluster = |name: &str| Cluster { urls: [1, 2].map(|n| format!("nats://{name}-{n}:4222")).into(), ..Cluster::default() };
     let clusters = BTreeMap::from([("C1".to_owned(), cluster("one")), ("C2".to_owned(), cluster("two"))]);
-    let listener = http::listen("route.listen", ([127, 0, 0, 1], 0).into()).await.expect("a free port");
-    let address = listener.local_addr().expect("bound");
+    let server = Server::open("route.listen", ([127, 0, 0, 1], 0).into(), None).await.expect("a free port");
+    let address = server.address().expect("bound");
     let stop = CancellationToken::new();
     let (served, until) = (clusters.clone(), stop.clone());
-    let router = tokio::spawn(async move { router::run(listener, &served, until).await });
+    let router = tokio::spawn(async move { router::run(server, &served, until).await });
 
     let ok = "HTTP/1.1 200 OK".to_owned();
     for (path, answer) in [
@@ -42,14 +43,14 @@ async fn the_router_says_which_cluster_serves_an_asset() {
 
     stop.cancel();
     router.await.expect("no panic").expect("a good config");
-    let error = http::listen("route.listen", address).await.map(drop);
+    let error = Server::open("route.listen", address, None).await.map(drop);
     assert!(error.is_ok(), "the port is free again: {error:?}");
 }
 
 #[tokio::test]
 async fn an_address_in_use_is_told_with_its_key() {
-    let listener = http::listen("route.listen", ([127, 0, 0, 1], 0).into()).await.expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    let error = http::listen("route.listen", address).await.expect_err("in use");
-    assert_eq!(error.to_string(), format!("route.listen: {address} cannot be listened on"));
+    let server = Server::open("route.listen", ([127, 0, 0, 1], 0).into(), None).await.expect("a free port");
+    let address = server.address().expect("bound");
+    let error = Server::open("route.listen", address, None).await.map(drop).expect_err("in use");
+    assert_eq!(error.to_string(), format!("route.listen: cannot listen on {address}"));
 }

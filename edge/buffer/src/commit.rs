@@ -26,6 +26,10 @@ use crate::stats::{Health, Meter};
 use crate::storage::{self, File};
 use crate::{Appended, Error, Refusal};
 
+/// What the journal knows these messages by; its catalog explains them.
+const TAKES_NOTHING: &str = "a1d6432a08684f2bb3718a77cb75251d";
+const TAKES_AGAIN: &str = "67a5da652ab14239be9a638c6eaa8916";
+
 /// Bytes of one group commit, about.
 const GROUP: u64 = 4 << 20;
 /// Kept free at a segment's end for the frame that says the log was closed in order.
@@ -402,7 +406,7 @@ impl Committer {
         };
         let mut before = self.shared.meter.health.lock();
         if std::mem::discriminant(&*before) != std::mem::discriminant(&health) {
-            tracing::error!(?health, "the log takes no entries");
+            tracing::error!(?health, message_id = TAKES_NOTHING, "the log takes no entries");
         }
         *before = health;
         drop(before);
@@ -413,7 +417,7 @@ impl Committer {
         (self.pause, self.not_before) = (FIRST_PAUSE, None);
         let mut health = self.shared.meter.health.lock();
         if *health != Health::Writable {
-            tracing::info!("the log takes entries again");
+            tracing::info!(message_id = TAKES_AGAIN, "the log takes entries again");
             *health = Health::Writable;
         }
     }

@@ -11,6 +11,9 @@ use crate::shared::{Shared, now};
 use crate::stats::Meter;
 use crate::{Error, KeyLoss, Loss, LossReason};
 
+/// What the journal knows this message by; its catalog explains it.
+const UNREADABLE: &str = "990cd8b5ea7846348dd7d929fd47cb5b";
+
 /// Missing sequences in a segment.
 #[derive(Debug)]
 pub(crate) struct Hole {
@@ -59,7 +62,14 @@ impl Shared {
         })?;
         for loss in losses {
             Meter::add(&self.meter.damaged, loss.last - loss.first + 1);
-            tracing::error!(first = loss.first, last = loss.last, segment, "a part of the log cannot be read: {}", loss.detail);
+            tracing::error!(
+                first = loss.first,
+                last = loss.last,
+                segment,
+                message_id = UNREADABLE,
+                "a part of the log cannot be read: {}",
+                loss.detail
+            );
         }
         Ok(())
     }

@@ -95,10 +95,7 @@ async fn serve(file: &Path, checked: Checked, logging: Logging) -> anyhow::Resul
         log: log.clone(),
         parts: Mutex::new(Parts::default()),
     });
-    let page = match config.edge.status_listen {
-        Some(address) => Some(Page::open(address, sources.clone(), &background).await?),
-        None => None,
-    };
+    let page = Page::open(&config.edge, sources.clone(), &background).await?;
     let mirror = match config.mirror() {
         Some(mirror) => Some(Mirror::start(mirror, log.clone()).context("the mirror cannot be started")?),
         None => {

@@ -10,6 +10,7 @@ use asset_stream::topics;
 use serde::Deserialize;
 use service::config::Problem;
 use service::units;
+use service::web::Access;
 
 /// Unix sockets have a place for so many bytes of their path.
 const MAX_SOCKET: usize = 107;
@@ -50,6 +51,8 @@ pub(crate) struct Edge {
     pub(crate) socket: PathBuf,
     /// Where the status is served over HTTP; absent: nowhere.
     pub(crate) status_listen: Option<SocketAddr>,
+    /// How it is protected; needed where other machines can reach it.
+    pub(crate) status_access: Option<Access>,
     /// How much memory samples may take between the gateways and the log.
     #[serde(deserialize_with = "units::size")]
     pub(crate) memory: u64,
@@ -68,6 +71,7 @@ impl Default for Edge {
             state_dir: "/var/lib/openfactory-edge".into(),
             socket: "/run/openfactory-edge/edge.sock".into(),
             status_listen: None,
+            status_access: None,
             memory: 32 << 20,
             log_filter: None,
         }
@@ -204,6 +208,7 @@ impl Config {
             *path = folder.join(&*path);
         }
         config.kafka.iter_mut().for_each(|kafka| kafka.resolve_paths(folder));
+        config.edge.status_access.iter_mut().for_each(|access| access.resolve_paths(folder));
         Ok(config)
     }
 
@@ -219,6 +224,11 @@ impl Config {
             ("edge.asset", self.asset() != other.asset() && self.edge.id == other.edge.id),
             ("edge.state_dir", self.edge.state_dir != other.edge.state_dir),
             ("edge.socket", self.edge.socket != other.edge.socket),
+            // A server with other protection at the same address: the old one has the address.
+            (
+                "edge.status_access",
+                self.edge.status_access != other.edge.status_access && self.edge.status_listen == other.edge.status_listen,
+            ),
             ("edge.memory", self.edge.memory != other.edge.memory),
             ("log", self.log != other.log),
         ];
@@ -280,6 +290,10 @@ impl Config {
         }
         if self.edge.socket.as_os_str().len() > MAX_SOCKET {
             problem("edge.socket", format!("the path is too long: at most {MAX_SOCKET} bytes"));
+        }
+        let (address, access) = (self.edge.status_listen, self.edge.status_access.as_ref());
+        for (key, told) in service::web::problems(address, access, "edge.status_access") {
+            problem(&if key.is_empty() { "edge.status_listen".to_owned() } else { format!("edge.status_access.{key}") }, told);
         }
         if self.edge.memory > MAX_MEMORY {
             problem("edge.memory", "too large: at most 4 GiB".into());

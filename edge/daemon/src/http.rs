@@ -1,18 +1,16 @@
 //! The status over HTTP: `/status` (JSON), `/metrics` (Prometheus), `/healthz`, `/readyz`. Only on request of the config: whoever reaches the address reads it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use tokio::net::TcpListener;
+use service::web::{self, Server};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::warn;
 
+use crate::config::Edge;
 use crate::metrics;
 use crate::status::{Phase, Sources, Status};
 
@@ -22,25 +20,23 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Binds early, so that an address in use is told, and answers until `background` is cancelled.
-    pub(crate) async fn open(address: SocketAddr, sources: Arc<Sources>, background: &CancellationToken) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("edge.status_listen: cannot listen on {address}"))?;
+    /// Binds early, so that an address in use is told, and answers until `background` is cancelled. `None`: nothing is to be served.
+    pub(crate) async fn open(edge: &Edge, sources: Arc<Sources>, background: &CancellationToken) -> Result<Option<Self>, web::Error> {
+        let Some(address) = edge.status_listen else { return Ok(None) };
+        let server = Server::open("edge.status_listen", address, edge.status_access.as_ref()).await?;
         let stop = background.child_token();
-        tokio::spawn(serve(listener, sources, stop.clone()));
-        Ok(Self { _stop: stop.drop_guard() })
+        tokio::spawn(server.serve(pages(sources), stop.clone()));
+        Ok(Some(Self { _stop: stop.drop_guard() }))
     }
 }
 
-async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationToken) {
-    let pages = Router::new()
+fn pages(sources: Arc<Sources>) -> Router {
+    Router::new()
         .route("/status", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(Json)))
         .route("/metrics", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(page)))
         .route("/healthz", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(health)))
         .route("/readyz", get(async |State(sources): State<Arc<Sources>>| look(sources).await.map(readiness)))
-        .with_state(sources);
-    if let Err(error) = axum::serve(listener, pages).with_graceful_shutdown(stop.cancelled_owned()).await {
-        warn!(%error, "the HTTP server ended");
-    }
+        .with_state(sources)
 }
 
 /// The log looks at its files for it.

@@ -15,6 +15,9 @@ use tracing::{error, warn};
 
 use crate::ingest::entry;
 
+/// What the journal knows this message by; its catalog explains it.
+const EVENTS_LOST: &str = "a00b87ea970e4d159cadd56ef5f4474d";
+
 /// Looks for losses until `stop`; appends their gap events, durable, then says so. A crash in between tells a gap twice, never not.
 pub(crate) async fn run(log: Log, own_asset: Arc<str>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -44,7 +47,7 @@ fn tell(log: &Log, own_asset: &Arc<str>) {
             Ok(Appended::Refused { .. }) => return,
             Err(error) => return error!(error = %chain(&error), "a gap could not be told"),
         };
-        warn!(first = loss.first, last = loss.last, count = loss.count, reason = ?loss.reason, detail = %loss.detail, "events were lost");
+        warn!(first = loss.first, last = loss.last, count = loss.count, reason = ?loss.reason, detail = %loss.detail, message_id = EVENTS_LOST, "events were lost");
         if let Err(error) = log.told(&loss, at) {
             return error!(error = %chain(&error), "the log does not know that a gap was told, it will be told again");
         }

@@ -16,6 +16,10 @@ use crate::http::Page;
 use crate::socket;
 use crate::status::Reload;
 
+/// What the journal knows these messages by; its catalog explains them.
+const REFUSED: &str = "5c670559a56c4810ae94687bba01f3fb";
+const AT_WORK: &str = "fe9e65a9b37c423d952e68e2741c1814";
+
 /// Who asks for a reload gets to know what came of it.
 pub(crate) type Reloads = mpsc::Sender<oneshot::Sender<Reload>>;
 
@@ -48,8 +52,8 @@ impl Edge {
         };
         for told in &told {
             match refused {
-                true => error!("the new config is refused, nothing was changed: {told}"),
-                false => info!("the new config is at work: {told}"),
+                true => error!(message_id = REFUSED, "the new config is refused, nothing was changed: {told}"),
+                false => info!(message_id = AT_WORK, "the new config is at work: {told}"),
             }
         }
         let reload = Reload { at: asset_stream::Timestamp::now().to_string(), refused, told };
@@ -75,11 +79,10 @@ impl Edge {
         self.gateways.prepare(&devices).map_err(|error| vec![error])?;
         let page = match config.edge.status_listen {
             address if address == self.config.edge.status_listen => None,
-            Some(address) => {
-                let page = Page::open(address, self.sources.clone(), &self.background).await.map_err(|error| vec![format!("{error:#}")])?;
-                Some(Some(page))
+            _ => {
+                let page = Page::open(&config.edge, self.sources.clone(), &self.background).await;
+                Some(page.map_err(|error| vec![service::error::chain(&error)])?)
             }
-            None => Some(None),
         };
         let mut done = Vec::new();
         if self.is_other_mirror(&config) {

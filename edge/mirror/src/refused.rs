@@ -13,6 +13,9 @@ use crate::flow::Flow;
 use crate::window::Failed;
 use crate::worker::Worker;
 
+/// What the journal knows this message by; its catalog explains it.
+const EVENT_REFUSED: &str = "da5855593695482c967fd811cbb5a0c6";
+
 /// So many records refused one after the other, for another reason than their size, are no longer taken for bad records.
 const TOO_MANY_REFUSED: u32 = 100;
 
@@ -90,7 +93,7 @@ impl Worker {
         }
         self.tell_refused(event, code)?;
         let (asset, size) = (&event.key, event.value.len());
-        error!(sequence = event.sequence, %asset, size, %code, "Kafka refuses an event for good: it becomes a gap");
+        error!(sequence = event.sequence, %asset, size, %code, message_id = EVENT_REFUSED, "Kafka refuses an event for good: it becomes a gap");
         self.shared.update(|status| status.refused += 1);
         self.shared.failed(format!("event {} of {asset} ({size} bytes) was refused: {code}", event.sequence));
         Ok(())

@@ -10,6 +10,9 @@ use tracing::{info, warn};
 
 use crate::status::{Facts, State, Status};
 
+/// What the journal knows this message by; its catalog explains it.
+const MIRROR_STATE: &str = "3d49b412daa64ce4b892e1cbbc15bd8b";
+
 /// An outage this long is worth a warning; and another one after each such step times twelve.
 const LONG: Duration = Duration::from_secs(300);
 
@@ -106,9 +109,9 @@ impl Shared {
         let lasted = changing.since.map(|since| since.elapsed()).unwrap_or_default();
         if before != state || changing.since.is_none() {
             if state.is_trouble() {
-                info!(state = state.as_str(), "{sentence}");
+                info!(state = state.as_str(), message_id = MIRROR_STATE, "{sentence}");
             } else if before.is_trouble() {
-                info!(state = state.as_str(), after = ?lasted, "{sentence}");
+                info!(state = state.as_str(), after = ?lasted, message_id = MIRROR_STATE, "{sentence}");
             } else {
                 tracing::debug!(state = state.as_str(), "{sentence}");
             }
@@ -118,7 +121,7 @@ impl Shared {
             }
             changing.has_said.clone_from(&sentence);
         } else if state.is_trouble() && lasted > LONG && (changing.warned_at.is_zero() || lasted > changing.warned_at * 12) {
-            warn!(state = state.as_str(), lasts = ?lasted, "{sentence}");
+            warn!(state = state.as_str(), lasts = ?lasted, message_id = MIRROR_STATE, "{sentence}");
             changing.warned_at = lasted;
         } else if state.is_trouble() && changing.has_said != sentence {
             tracing::debug!(state = state.as_str(), "{sentence}");

@@ -9,6 +9,10 @@ use tracing::{debug, info, warn};
 
 use crate::status::{Connection, DeviceStatus};
 
+/// What the journal knows these messages by; its catalog explains them.
+const ANSWERS: &str = "ce2bcae9b25c4161ad45a063b0a0a1cd";
+const DOES_NOT_ANSWER: &str = "30530abcc0184197b80b84b4a3dd338b";
+
 /// Batches on their way, besides the limit in bytes.
 const BATCHES: usize = 1024;
 
@@ -174,7 +178,7 @@ impl DeviceLink {
         match self.status.set(Connection::Connected) {
             Some(Connection::Connected) => Ok(()),
             _ => {
-                info!("the device answers");
+                info!(message_id = ANSWERS, "the device answers");
                 self.tell_unheard().await?;
                 self.tell(Availability::Available).await
             }
@@ -189,7 +193,7 @@ impl DeviceLink {
         if was_lost && self.status.last_error().is_some_and(|(last, _)| last == reason) {
             debug!(%reason, "the device still does not answer");
         } else {
-            warn!(%reason, "the device does not answer");
+            warn!(%reason, message_id = DOES_NOT_ANSWER, "the device does not answer");
         }
         self.status.set_error(reason);
         if was_lost { Ok(()) } else { self.tell(Availability::Unavailable).await }

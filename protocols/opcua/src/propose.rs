@@ -29,7 +29,7 @@ pub fn propose(browsed: &Browsed, start: &str) -> String {
     if !objects.is_empty() {
         text.push_str("      methods:\n");
     }
-    let paths: Vec<&[String]> = objects.iter().map(|(path, _)| path.as_slice()).collect();
+    let paths: Vec<&[String]> = objects.keys().map(Vec::as_slice).collect();
     let taken = names.into_iter().collect();
     for (name, (_, id)) in choose_names(&paths, &taken, item_name).iter().zip(&objects) {
         writeln!(text, "        {}: {{node_id: {}}}", quoted(name), quoted(id)).ok();

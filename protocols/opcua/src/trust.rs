@@ -24,6 +24,9 @@ use tracing::{error, warn};
 use crate::certificate::{Certificate, Unusable};
 use crate::durable_file;
 
+/// What the journal knows this message by; its catalog explains it.
+const UNTRUSTED: &str = "6a78d9dabc994ee08bd9e7a5fe150636";
+
 /// Anyone can make us meet certificates: so many are kept, the newest.
 const REJECTED_KEPT: usize = 100;
 
@@ -226,7 +229,7 @@ impl TrustStore {
                 return Error::Folder { path: rejected, source };
             }
             let hint = format!("openfactory-edge cert trust {sha1}");
-            error!(server = %uri, file = %rejected.display(), %sha1, %sha256, trust_it_with = %hint, "the server's certificate is not trusted");
+            error!(server = %uri, file = %rejected.display(), %sha1, %sha256, trust_it_with = %hint, message_id = UNTRUSTED, "the server's certificate is not trusted");
             self.forget_old_rejections();
         }
         Error::Untrusted { name: certificate.common_name(), sha1, sha256, rejected, trusted }

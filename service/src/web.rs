@@ -1,0 +1,214 @@
+//! Pages over HTTP: on this machine for everybody, beyond it over TLS and for those alone who know a token.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::secret;
+
+/// How often the certificate's files are looked at.
+const RENEWED: Duration = Duration::from_secs(30);
+/// How long clients may take to get their answer when the server ends.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How pages are protected: a table of a config file.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// The server's certificate, with its issuers if it has any; PEM. A renewed one is used within half a minute.
+    pub certificate: PathBuf,
+    /// Its private key; PEM.
+    pub key: PathBuf,
+    /// File that holds a token alone: who sends `Authorization: Bearer <token>` sees the pages.
+    pub token_file: PathBuf,
+}
+
+/// Why pages cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is in use, or not this machine's.
+    #[error("{key}: cannot listen on {address}")]
+    Listen {
+        /// The key of the config.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Certificate or key are none.
+    #[error("the certificate {} and its key {} cannot be used", access.certificate.display(), access.key.display())]
+    Certificate {
+        /// What names them.
+        access: Box<Access>,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Access {
+    /// Makes relative paths relative to the config file's folder.
+    pub fn resolve_paths(&mut self, folder: &Path) {
+        for file in [&mut self.certificate, &mut self.key, &mut self.token_file] {
+            *file = secret::locate(folder, file);
+        }
+    }
+
+    async fn tls(&self) -> Result<RustlsConfig, Error> {
+        let read = RustlsConfig::from_pem_file(&self.certificate, &self.key).await;
+        read.map_err(|source| Error::Certificate { access: Box::new(self.clone()), source })
+    }
+
+    fn files(&self) -> [Option<Vec<u8>>; 2] {
+        [&self.certificate, &self.key].map(|file| std::fs::read(file).ok())
+    }
+}
+
+/// What is wrong with serving pages at the address, as (key below that table, message). `table`: where the access is configured.
+pub fn problems(address: Option<SocketAddr>, access: Option<&Access>, table: &str) -> Vec<(&'static str, String)> {
+    let Some(access) = access else {
+        let reachable = address.filter(|address| !address.ip().is_loopback());
+        let told = |address| {
+            format!("other machines can reach {address}: add [{table}] with certificate, key and token_file, or listen on 127.0.0.1")
+        };
+        return reachable.map(|address| ("", told(address))).into_iter().collect();
+    };
+    let mut problems = Vec::new();
+    for (key, file) in [("key", &access.key), ("token_file", &access.token_file)] {
+        problems.extend(secret::check(file).err().map(|error| (key, crate::error::chain(&error))));
+    }
+    if secret::read(&access.token_file).is_ok_and(|token| token.len() < 16) {
+        problems.push(("token_file", "the token is shorter than 16 characters; make one with: openssl rand -hex 32".into()));
+    }
+    if let Err(error) = std::fs::File::open(&access.certificate) {
+        problems.push(("certificate", format!("{} cannot be read: {error}", access.certificate.display())));
+    }
+    problems
+}
+
+/// A server that is bound and not yet serving.
+pub struct Server {
+    listener: TcpListener,
+    protected: Option<(Access, RustlsConfig)>,
+}
+
+impl Server {
+    /// Binds, so that an address in use and a bad certificate are told before anything else starts. `key`: what names the address.
+    pub async fn open(key: &'static str, address: SocketAddr, access: Option<&Access>) -> Result<Self, Error> {
+        let protected = match access {
+            Some(access) => Some((access.clone(), access.tls().await?)),
+            None => None,
+        };
+        let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { key, address, source })?;
+        Ok(Self { listener, protected })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves the pages until `stop`.
+    pub async fn serve(self, pages: Router, stop: CancellationToken) {
+        let ended = match self.protected {
+            None => axum::serve(self.listener, pages).with_graceful_shutdown(stop.cancelled_owned()).await,
+            Some((access, tls)) => protected(self.listener, access, tls, pages, stop).await,
+        };
+        if let Err(error) = ended {
+            warn!(%error, "the HTTP server ended");
+        }
+    }
+}
+
+async fn protected(listener: TcpListener, access: Access, tls: RustlsConfig, pages: Router, stop: CancellationToken) -> io::Result<()> {
+    let (handle, ending) = (Handle::new(), stop.clone());
+    let end = handle.clone();
+    tokio::spawn(async move {
+        ending.cancelled().await;
+        end.graceful_shutdown(Some(GRACE));
+    });
+    tokio::spawn(renew(access.clone(), tls.clone(), stop));
+    let pages = pages.layer(from_fn_with_state(access, check_token));
+    axum_server::from_tcp_rustls(listener.into_std()?, tls)?.handle(handle).serve(pages.into_make_service()).await
+}
+
+async fn renew(access: Access, tls: RustlsConfig, stop: CancellationToken) {
+    let (mut used, mut refused) = (access.files(), None);
+    while stop.run_until_cancelled(tokio::time::sleep(RENEWED)).await.is_some() {
+        let files = access.files();
+        if files == used || refused.as_ref() == Some(&files) {
+            continue;
+        }
+        match tls.reload_from_pem_file(&access.certificate, &access.key).await {
+            Ok(()) => {
+                info!(certificate = %access.certificate.display(), "the renewed certificate is used from now on");
+                used = files;
+            }
+            // Certificate and key are two files: one of them may still be the old one.
+            Err(error) => {
+                warn!(certificate = %access.certificate.display(), %error, "the new certificate cannot be used; the one before still is");
+                refused = Some(files);
+            }
+        }
+    }
+}
+
+/// The token is read at each request: they are few, and a changed one counts at once.
+async fn check_token(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let token = match secret::read(&access.token_file) {
+        Ok(token) => token,
+        Err(error) => {
+            warn!(error = %crate::error::chain(&error), "nobody can be let in");
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
+    };
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    // Digests are compared, so that the time it takes says nothing about the token.
+    match given {
+        Some(given) if Sha256::digest(given.trim()) == Sha256::digest(token) => next.run(request).await,
+        _ => (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "a token is needed\n").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Access, problems};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn beyond_loopback_pages_need_a_certificate_and_a_token() {
+        let address = |text: &str| text.parse().ok();
+        for fine in [None, address("127.0.0.1:9464"), address("[::1]:9464")] {
+            assert_eq!(problems(fine, None, "edge.status_access"), []);
+        }
+        let told = problems(address("0.0.0.0:9464"), None, "edge.status_access");
+        assert!(matches!(&told[..], [("", told)] if told.contains("[edge.status_access]")), "{told:?}");
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, text: &str| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, text).expect("written");
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("own file");
+            file
+        };
+        let access = Access { certificate: "/nowhere".into(), key: file("key", "k"), token_file: file("token", "short") };
+        let told = problems(address("0.0.0.0:9464"), Some(&access), "edge.status_access");
+        let keys: Vec<_> = told.iter().map(|(key, _)| *key).collect();
+        assert_eq!(keys, ["token_file", "certificate"], "{told:?}");
+    }
+}
