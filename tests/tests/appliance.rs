@@ -105,6 +105,9 @@ fn from_apt_install_to_events_in_kafka_and_through_what_a_box_goes_through() -> 
     for secret in ["/etc/openfactory-edge/edge.toml", "/etc/openfactory-edge/devices/devices-0.yaml"] {
         assert!(the_box.file(secret).exists() && !can_read(&the_box, "nobody", secret)?, "everybody can read {secret}, or it is not there");
     }
+    // As root, before the service ever ran: what it makes must be the service's.
+    let said = the_box.expect("openfactory-edge check-config --online")?;
+    assert!(said.contains("has 4 partitions") && !said.contains("AMISS"), "{said}");
     start(&the_box, &mut plant)?;
     plant.run_for(Duration::from_secs(2))?;
     wait::until("systemd shows how the edge is", LONG, || {
@@ -118,6 +121,8 @@ fn from_apt_install_to_events_in_kafka_and_through_what_a_box_goes_through() -> 
     assert_eq!(code, Some(1), "{said}");
     let told = property(&the_box, "StatusText")?;
     assert!(told.contains("bad.yaml:1:") && told.contains("morse"), "{told}");
+    let explained = the_box.expect("journalctl -x -u openfactory-edge --no-pager")?;
+    assert!(explained.contains("-- Subject: The new config was refused"), "the journal's catalog does not know our messages:\n{explained}");
     the_box.expect("rm /etc/openfactory-edge/devices/bad.yaml && systemctl reload openfactory-edge")?;
 
     // What is sent to support has the journal, and no secret.
