@@ -204,6 +204,7 @@ impl Plant {
                 break durable;
             }
         };
+        judge.kafka_ends(&self.edge_id, Position { epoch, n });
         for (from, to) in self.subscriber.iter().flat_map(Subscriber::away) {
             judge.plain_was_away(from, to);
         }

@@ -7,10 +7,12 @@ use asset_stream::device_file::{Access, MAX_NAME, validate_item_name};
 
 use crate::browse::{Browsed, Node};
 use crate::names::choose_names;
+use crate::nodes::Address;
 
 /// The parts of a device file that follow `server`: every variable, and where the methods are. Indented as below `connector:`.
 pub fn propose(browsed: &Browsed, start: &str) -> String {
-    let variables: Vec<&Node> = browsed.nodes.iter().filter(|node| node.variable.is_some()).collect();
+    let (variables, unnamed): (Vec<&Node>, Vec<&Node>) =
+        browsed.nodes.iter().filter(|node| node.variable.is_some()).partition(|node| Address::node_id(&node.node_id).is_ok());
     let paths: Vec<Vec<String>> = variables.iter().map(|node| node.path.iter().map(|step| plain(step)).collect()).collect();
     let paths: Vec<&[String]> = paths.iter().map(Vec::as_slice).collect();
     let names = choose_names(&paths, &HashSet::new(), item_name);
@@ -24,6 +26,9 @@ pub fn propose(browsed: &Browsed, start: &str) -> String {
         let (name, id, tag) = (quoted(name), quoted(&node.node_id), quoted(path.last().map_or("", String::as_str)));
         // Writing into a string cannot fail.
         writeln!(text, "        {name}: {{node_id: {id}, tag: {tag}{access}}}    # {}", variable.data_type).ok();
+    }
+    if !unnamed.is_empty() {
+        writeln!(text, "      # Left out: {} variables whose node ids have line breaks, which no device file can say.", unnamed.len()).ok();
     }
     let objects = with_methods(browsed, start);
     if !objects.is_empty() {
@@ -91,7 +96,8 @@ mod tests {
             variable(&["2:Press", "2:Temperature"], true),
             variable(&["2:avail"], false),
             variable(&["2:Stop_CMD"], false),
-            variable(&["2:a|b\n${HOME}: \"c\" #"], false),
+            variable(&["2:a|b ${HOME}: \"c\" #"], false),
+            variable(&["2:broken\nline"], false),
             variable(&["2:x&/y&&z"], false),
             variable(&[&format!("2:{}", "ü".repeat(300))], false),
             variable(&["2:"], false),
@@ -109,7 +115,7 @@ mod tests {
         let config = config.expect("no problems");
         let names: Vec<&str> = config.variables.iter().map(|v| v.name.as_str()).collect();
         assert_eq!(names[..4], ["Oven_Temperature", "Press_Temperature", "avail_value", "Stop_CMD_value"]);
-        assert_eq!(config.variables[4].tag, "a|b\n${HOME}: \"c\" #", "what the server calls it, unchanged");
+        assert_eq!(config.variables[4].tag, "a|b ${HOME}: \"c\" #", "what the server calls it, unchanged");
         assert_eq!(config.variables[5].name, "x/y&z");
         assert_eq!((config.variables.len(), config.methods.len()), (8, 1));
     }

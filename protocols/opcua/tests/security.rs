@@ -133,11 +133,11 @@ async fn an_unknown_server_is_put_aside_and_trusted_by_the_named_command() {
     let edge = plant.edge(&server, "{policy: basic256sha256, identity: {user: edge, password: right}}");
     let words = failure(&edge).await;
     assert!(words.starts_with("server certificate untrusted: ") && words.contains("SHA-256"), "{words}");
-    let (_, command) = words.split_once("mv ").expect("the command is named");
-    let mut files = command.split('\'').filter(|part| part.contains('/'));
-    let (from, to) = (files.next().expect("from"), files.next().expect("to"));
-    assert_eq!(fs::read(from).expect("put aside"), fs::read(plant.server.path().join("server.der")).expect("there"));
-    fs::rename(from, to).expect("the command works");
+    let (_, fingerprint) = words.split_once("openfactory-edge cert trust ").expect("the command is named");
+    let store = gateway_opcua::TrustStore::open(plant.state.path()).expect("open");
+    let put_aside = &store.rejected().expect("listed")[0].file;
+    assert_eq!(fs::read(put_aside).expect("put aside"), fs::read(plant.server.path().join("server.der")).expect("there"));
+    store.trust(fingerprint.trim()).expect("the command works");
     edge.wait_for_samples("double", 1, SOON).await;
 }
 

@@ -102,6 +102,8 @@ pub struct Judge {
     /// Numbers of an asset whose loss is told: as many of its values are not missing, but told.
     told_numbers: HashMap<String, u64>,
     deaf: Vec<Deaf>,
+    /// Up to where Kafka was read, by edge.
+    ends: HashMap<String, Position>,
     jetstream: Option<Arrivals>,
     plain: Option<Arrivals>,
     away: Vec<(i64, i64)>,
@@ -123,6 +125,7 @@ impl Judge {
             told: Vec::new(),
             told_numbers: HashMap::new(),
             deaf: Vec::new(),
+            ends: HashMap::new(),
             jetstream: None,
             plain: None,
             away: Vec::new(),
@@ -223,6 +226,12 @@ impl Judge {
         }
     }
 
+    /// States that Kafka was read up to this event of the edge. What NATS serves beyond it came into Kafka after that, e.g. a gap that is told
+    /// seconds after its cause, and is not judged.
+    pub fn kafka_ends(&mut self, edge: &str, at: Position) {
+        self.ends.insert(edge.to_owned(), at);
+    }
+
     /// Takes the next message of a subscriber; everything of Kafka must have been taken before.
     pub fn nats(&mut self, side: Side, message: &Message) {
         let arrivals = match side {
@@ -237,6 +246,7 @@ impl Judge {
         };
         let found = position(&message.headers, headers::SEQUENCE);
         let expected = match (&found, message.headers.get(headers::EDGE)) {
+            (Ok(Some(at)), Some(edge)) if self.ends.get(edge).is_some_and(|end| end.epoch == at.epoch && at.n > end.n) => return,
             (Ok(Some(at)), Some(edge)) => {
                 if let Arrival::Again = arrivals.take(edge, *at, 0) {
                     self.verdict.harm(Harm::Duplicated, side, || format!("{} {edge} {at} came before", message.subject));
