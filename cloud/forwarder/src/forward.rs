@@ -45,17 +45,19 @@ impl Handle {
 impl Forwarder {
     /// Everything that [`Self::start`] could fail with, found without starting: certificates are read, nothing is connected.
     pub fn try_out(config: &Config) -> Result<(), Error> {
+        Self::check(config)?;
+        DeadLetters::new(&config.kafka).map(drop)
+    }
+
+    fn check(config: &Config) -> Result<(), Error> {
         let problems: Vec<(String, String)> =
             [cluster_problems(&config.clusters), config.forward.problems(), override_problems(&config.kafka)].concat();
-        if !problems.is_empty() {
-            return Err(Error::Config(problems));
-        }
-        DeadLetters::new(&config.kafka).map(drop)
+        if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
     }
 
     /// Starts forwarding on the current runtime. Fails on a bad config only: Kafka and NATS may both be away.
     pub fn start(config: Config) -> Result<Self, Error> {
-        Self::try_out(&config)?;
+        Self::check(&config)?;
         let Some(ring) = Ring::new(config.clusters.keys().cloned()) else { return Err(Error::Config(Vec::new())) };
         let board = Arc::new(Board::default());
         let setup = Arc::new(Setup {
