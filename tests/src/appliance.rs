@@ -2,13 +2,14 @@
 //!
 //! Its disk is an overlay over a Debian that `./dev` has unpacked, so each box is new; a reboot keeps what is on the disk.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal};
 
+use crate::control_group::ControlGroup;
 use crate::mounts::{self, Mount};
 use crate::process::{self, Process};
 use crate::tools;
@@ -19,9 +20,6 @@ const BOOT: Duration = Duration::from_secs(120);
 /// How long a command in it may take.
 const COMMAND: Duration = Duration::from_secs(120);
 
-/// Two containers cannot share one control group.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
 /// A running box.
 #[derive(Debug)]
 pub struct Appliance {
@@ -30,7 +28,7 @@ pub struct Appliance {
     disk: Mount,
     folder: PathBuf,
     packages: PathBuf,
-    _alone: MutexGuard<'static, ()>,
+    group: ControlGroup,
 }
 
 impl Appliance {
@@ -41,17 +39,17 @@ impl Appliance {
         if !mounts::are_allowed() {
             return Ok(None);
         }
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let disk = Mount::overlay(&folder.join("box"), &debian, &folder.join("disk"))?;
-        let mut appliance = Self { container: None, disk, folder: folder.to_owned(), packages, _alone: alone };
+        let mut appliance = Self { container: None, disk, folder: folder.to_owned(), packages, group: ControlGroup::for_container()? };
         appliance.power_on()?;
         Ok(Some(appliance))
     }
 
     /// Boots it, again or for the first time.
     pub fn power_on(&mut self) -> anyhow::Result<()> {
-        let words = [
+        let start = [
             // Told to end when this process is gone: killed, it would leave the container behind.
+            "setpriv".into(),
             "--pdeathsig".into(),
             "TERM".into(),
             "--".into(),
@@ -67,7 +65,8 @@ impl Appliance {
         ];
         // Control groups as Debian 12 has them, whatever this machine has.
         let unified = [("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1".to_owned())];
-        self.container = Some(Process::start("the box", Path::new("setpriv"), &words, &unified, &self.folder.join("box.log"))?);
+        let words = [self.group.starting(), start.into()].concat();
+        self.container = Some(Process::start("the box", Path::new("env"), &words, &unified, &self.folder.join("box.log"))?);
         wait::until("the box has booted", BOOT, || {
             self.container()?.expect_alive()?;
             match self.run("systemctl is-system-running") {
@@ -126,6 +125,19 @@ impl Appliance {
     /// The end of its journal, for error messages.
     pub fn journal(&self) -> String {
         self.run("journalctl --no-pager -n 40 -o cat").map_or_else(|error| format!("{error:#}"), |(_, said)| said)
+    }
+
+    /// This machine's number for a process that has the number `inside` in the box.
+    pub fn process(&self, inside: u32) -> anyhow::Result<u32> {
+        let namespace = |process: &procfs::process::Process| Some(process.namespaces().ok()?.0.get(OsStr::new("pid"))?.identifier);
+        let box_s = namespace(&procfs::process::Process::new(self.leader()?.cast_signed())?);
+        for process in procfs::process::all_processes()?.flatten() {
+            let Some(numbers) = process.status().ok().and_then(|status| status.nspid) else { continue };
+            if numbers.last() == Some(&inside.cast_signed()) && namespace(&process) == box_s {
+                return Ok(process.pid.cast_unsigned());
+            }
+        }
+        anyhow::bail!("the box has no process {inside}; the journal's end:\n{}", self.journal())
     }
 
     /// Process 1 of the box.

@@ -4,13 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use asset_stream::Timestamp;
 use system_tests::appliance::Appliance;
+use system_tests::clock::Clock;
+use system_tests::control_group::ControlGroup;
 use system_tests::devices::{Devices, Make, Plan};
 use system_tests::edge::Edge;
 use system_tests::kafka::Broker;
 use system_tests::plant::Plant;
 use system_tests::wait::{self, Look};
-use system_tests::{ports, process};
+use system_tests::{ports, process, tools};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -90,7 +93,7 @@ fn plant(name: &str, folder: &Path) -> anyhow::Result<Option<(Appliance, Plant)>
 fn start(the_box: &Appliance, plant: &mut Plant) -> anyhow::Result<()> {
     the_box.expect("openfactory-edge check-config && systemctl enable --now openfactory-edge")?;
     connected(the_box, plant)?;
-    plant.wait_first_values(LONG)?;
+    plant.wait_first_values(LONG).with_context(|| the_box.journal())?;
     plant.go()
 }
 
@@ -259,11 +262,105 @@ fn a_full_disk_at_boot_keeps_nobody_from_booting_and_the_edge_comes_back_with_ro
 }
 
 #[test]
+fn a_box_that_boots_with_the_clock_of_five_days_ago_loses_nothing_before_and_after_it_is_set() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let Some((the_box, mut plant)) = plant("clock", folder.path())? else { return Ok(()) };
+    install(&the_box)?;
+    configure(&the_box, &mut plant)?;
+    // As systemd sets it without a battery: to the last time it knew. For the edge alone: a container has this machine's clock.
+    let behind = 5 * 86_400;
+    let clock = Clock::new(&the_box.file("/opt"), "edge", -behind)?;
+    the_box.expect(
+        "mkdir -p /etc/systemd/system/openfactory-edge.service.d && \
+         printf '[Service]\\nEnvironment=LD_PRELOAD=/opt/edge-clock.so OPENFACTORY_CLOCK=/opt/edge.clock\\n' \
+             > /etc/systemd/system/openfactory-edge.service.d/clock.conf && systemctl daemon-reload",
+    )?;
+    start(&the_box, &mut plant)?;
+    let started = plant.edge.status()?["started"].as_str().and_then(Timestamp::parse).context("the status has no start")?;
+    let off = wait::now() - started.millis();
+    assert!((off - 1000 * behind).abs() < 300_000, "the edge's clock should be {behind} s behind, and is {off} ms");
+    plant.run_for(Duration::from_secs(2))?;
+    clock.set(0)?;
+    plant.run_for(Duration::from_secs(2))?;
+    let verdict = plant.expect_clean(LONG).with_context(|| the_box.journal())?;
+    assert_eq!((verdict.told, verdict.told_values), (0, 0), "a clock costs no event: {verdict}");
+    Ok(())
+}
+
+#[test]
+fn its_limits_hold_under_load_and_what_the_kernel_killed_for_its_memory_comes_back() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    // The box's systemd has no memory controller, as the container has none: the kernel's own, outside, holds what the unit says.
+    let (Some(limits), Some(tiny)) = (ControlGroup::for_memory()?, ControlGroup::for_memory()?) else {
+        tools::skipped("the kernel has no memory controller of the first version");
+        return Ok(());
+    };
+    let Some(the_box) = Appliance::boot(folder.path())? else { return Ok(()) };
+    let mut plant = Plant::new("memory", Broker::shared()?, "")?;
+    let devices = Devices::start(Plan { rate: 10_000, ..Plan::new(Make::Fast, 10, 1000) }, plant.folder())?;
+    plant.add(devices)?;
+    install(&the_box)?;
+    configure(&the_box, &mut plant)?;
+    the_box.expect("systemctl start openfactory-edge")?;
+    let id = property(&the_box, "MainPID")?;
+    limits.write("memory.limit_in_bytes", &property(&the_box, "MemoryMax")?)?;
+    limits.add(the_box.process(id.parse()?)?)?;
+    connected(&the_box, &mut plant)?;
+    plant.wait_first_values(LONG)?;
+    let used = |id: &str| -> anyhow::Result<(u64, f64)> {
+        let process = procfs::process::Process::new(the_box.process(id.parse()?)?.cast_signed())?;
+        let (status, times) = (process.status()?, process.stat()?);
+        let ticks = u32::try_from(times.utime + times.stime)?;
+        Ok((status.vmhwm.context("no VmHWM")? >> 10, f64::from(ticks) / procfs::ticks_per_second() as f64))
+    };
+    let idle = used(&id)?;
+    plant.go()?;
+    let seconds = 10;
+    plant.run_for(Duration::from_secs(seconds))?;
+    let busy = used(&id)?;
+    let cpu = 100.0 * (busy.1 - idle.1) / seconds as f64;
+    println!("at most {} MiB before the load, {} MiB with 10,000 tags each second, {cpu:.0} % of a CPU", idle.0, busy.0);
+    let high = property(&the_box, "MemoryHigh")?.parse::<u64>()? >> 20;
+    assert!(busy.0 < high, "the edge has needed {} MiB, and its unit slows it down at {high} MiB", busy.0);
+    assert_eq!(property(&the_box, "MainPID")?, id, "it was killed at its limit");
+
+    let stopped = wait::now();
+    tiny.write("memory.limit_in_bytes", "65536")?;
+    tiny.add(the_box.process(id.parse()?)?)?;
+    wait_another(&the_box, &id, "the edge is started again after the kernel has killed it for its memory")?;
+    let told = tiny.read("memory.failcnt")?;
+    assert!(told > 0, "it was not its memory");
+    connected(&the_box, &mut plant)?;
+    plant.nobody_listened_since(stopped);
+    plant.run_for(Duration::from_secs(2))?;
+    clean(&the_box, &mut plant)
+}
+
+/// Links of the handbook in a folder that lead nowhere.
+fn dead_links(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let mut dead = Vec::new();
+    for file in std::fs::read_dir(folder)? {
+        let file = file?.path();
+        if file.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file)?;
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let is_dead = |target: &&str| !target.is_empty() && !target.contains("://") && !folder.join(target).exists();
+        dead.extend(targets.filter(is_dead).map(|target| format!("{}: {target}", file.display())));
+    }
+    Ok(dead)
+}
+
+#[test]
 fn the_units_keep_to_what_they_need() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let Some(the_box) = Appliance::boot(folder.path())? else { return Ok(()) };
     the_box.expect(REPOSITORY)?;
     the_box.expect("apt-get -q -y install openfactory-edge openfactory-cloud")?;
+    for package in ["openfactory-edge", "openfactory-cloud"] {
+        assert_eq!(dead_links(&the_box.file(&format!("/usr/share/doc/{package}")))?, Vec::<String>::new(), "links of the handbook");
+    }
     let exposure = |unit: &str| -> anyhow::Result<f64> {
         let said = the_box.expect(&format!("systemd-analyze security --no-pager {unit} | tail -n 1"))?;
         let words: Vec<_> = said.split_whitespace().collect();

@@ -88,7 +88,7 @@ fn a_bad_config_changes_nothing_and_is_told_everywhere() -> anyhow::Result<()> {
     assert_eq!(code, Some(78), "{error}");
     says(&error, &["zz.yaml:4:", "morse", "nothing was changed"]);
     let status = plant.edge.status()?;
-    assert_eq!((&status["reload"]["refused"], standing(&status, &plant.assets())), (&Json::Bool(true), before.clone()));
+    assert_eq!((&status["reload"]["outcome"], standing(&status, &plant.assets())), (&Json::from("refused"), before.clone()));
     assert_eq!(status["mirror"]["state"], "mirroring");
     says(&plant.edge.command(&["status"])?.1, &["REFUSED", "zz.yaml:4:"]);
     says(&plant.edge.log_tail(), &["the new config is refused", "zz.yaml:4:"]);

@@ -1,6 +1,7 @@
 //! Connections as plants secure them: TLS, mutual TLS and SCRAM towards Kafka; TLS, nkeys and credentials towards NATS; certificates that
 //! are renewed while everything runs.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
@@ -181,11 +182,18 @@ fn the_forwarder_takes_both_sides_over_tls_with_an_nkey_and_renewed_certificates
     assert_eq!(plant.forwarder.as_mut().context("there is one")?.process()?.id(), before, "it was restarted");
     plant.expect_clean(LONG)?;
 
-    // A config that cannot work changes nothing.
-    std::fs::write(&own.certificate, "no certificate")?;
+    // Configs that cannot work change nothing: pages at somebody else's address, a certificate that is none.
     let forwarder = plant.forwarder.as_mut().context("there is one")?;
+    let (config, taken) = (std::fs::read_to_string(forwarder.config())?, TcpListener::bind("127.0.0.1:0")?);
+    let theirs = format!("status_listen = \"{}\"", taken.local_addr()?);
+    let lines = config.lines().map(|line| if line.trim_start().starts_with("status_listen") { &theirs } else { line });
+    std::fs::write(forwarder.config(), lines.collect::<Vec<_>>().join("\n"))?;
     forwarder.process()?.signal(Signal::HUP)?;
-    wait::until_true("the refusal stands in the log", LONG, || forwarder.log_tail().contains("the new config is refused"))?;
+    wait::until_true("the refusal stands in the log", LONG, || forwarder.log_tail().contains("cannot listen on"))?;
+    std::fs::write(forwarder.config(), config)?;
+    std::fs::write(&own.certificate, "no certificate")?;
+    forwarder.process()?.signal(Signal::HUP)?;
+    wait::until_true("the refusal stands in the log", LONG, || forwarder.log_tail().matches("the new config is refused").count() == 2)?;
     assert!(forwarder.status().is_ok(), "the forwarder does not go on");
     plant.stop()
 }
