@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
@@ -17,6 +18,9 @@ use crate::cli::{BrowseArgs, Login};
 use crate::config::Config;
 use crate::devices;
 use crate::progress::Line;
+
+/// What the service's unit does not let it see.
+const HIDDEN: [&str; 3] = ["/home", "/root", "/run/user"];
 
 /// A value longer than this is cut in the tree.
 const SHOWN: usize = 40;
@@ -45,7 +49,7 @@ pub(crate) fn run(file: &Path, args: &BrowseArgs) -> anyhow::Result<()> {
         _ => service::output::print(&tree(&browsed.nodes))?,
     }
     if browsed.is_cut {
-        eprintln!("openfactory-edge: there may be more nodes: --limit and --depth were reached");
+        eprintln!("openfactory-edge: there may be more nodes: the look ended at --limit {} or --depth {}", args.limit, args.depth);
     }
     Ok(())
 }
@@ -121,11 +125,28 @@ fn write(file: &Path, asset: &str, args: &BrowseArgs, browsed: &Browsed) -> anyh
         quoted(&name),
         quoted(asset),
     );
-    let mut made = std::fs::File::create_new(file).with_context(|| format!("{} cannot be made", file.display()))?;
+    let mut made = create_for_the_edge(file).with_context(|| format!("{} cannot be made", file.display()))?;
     made.write_all(text.as_bytes()).and_then(|()| made.sync_all()).with_context(|| format!("{} cannot be written", file.display()))?;
+    if let Some(secret) = args.login.password_file.as_deref().filter(|file| HIDDEN.iter().any(|hidden| file.starts_with(hidden))) {
+        eprintln!(
+            "openfactory-edge: the service cannot see {}: put the password into /etc/openfactory-edge/credentials/NAME (mode 600) and write password_file: credential:NAME",
+            secret.display()
+        );
+    }
     let next = "prune it, then: openfactory-edge check-config --online && systemctl reload openfactory-edge";
     service::output::print(&format!("{}: {variables} variables; {next}\n", file.display()))?;
     Ok(())
+}
+
+/// Made by root with whatever umask, it must be readable for the edge: its folder's group.
+fn create_for_the_edge(file: &Path) -> std::io::Result<std::fs::File> {
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(file)?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Ok(group) = std::fs::metadata(folder).map(|folder| folder.gid()) {
+        // Who may not give it away has a folder of his own.
+        std::os::unix::fs::fchown(&made, None, Some(group)).ok();
+    }
+    Ok(made)
 }
 
 fn tree(nodes: &[Node]) -> String {

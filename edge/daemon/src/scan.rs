@@ -20,7 +20,7 @@ struct Unit {
     found: Result<Mapped, String>,
 }
 
-/// Scans and prints; an error if nothing answers.
+/// Scans and prints; an error if nothing answers, or nothing any more.
 pub(crate) fn modbus(args: &ScanModbusArgs) -> anyhow::Result<()> {
     let endpoint = endpoint(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
@@ -33,7 +33,8 @@ pub(crate) fn modbus(args: &ScanModbusArgs) -> anyhow::Result<()> {
         false => text(&endpoint, &units, &notes)?,
     };
     service::output::print(&text)?;
-    anyhow::ensure!(!units.is_empty(), "nothing was found");
+    let gives = |unit: &Unit| unit.found.as_ref().is_ok_and(|mapped| !mapped.ranges.is_empty() || mapped.silent.is_empty());
+    anyhow::ensure!(units.iter().any(gives), "nothing was found");
     Ok(())
 }
 
@@ -130,6 +131,13 @@ fn print_mapped(out: &mut String, endpoint: &Endpoint, unit: u8, mapped: &Mapped
             writeln!(out, "  {:<18} {}", format!("{}s", table.words()), ranges.join(", "))?;
         }
     }
+    for (table, since) in &mapped.silent {
+        writeln!(
+            out,
+            "  {:<18} silent from {since} on: not looked at further; does the device know them? a longer --timeout?",
+            format!("{}s", table.words())
+        )?;
+    }
     if mapped.ranges.is_empty() {
         writeln!(out, "  it answers, and gives nothing at these addresses")?;
         return Ok(());
@@ -152,7 +160,12 @@ fn print_mapped(out: &mut String, endpoint: &Endpoint, unit: u8, mapped: &Mapped
             writeln!(out, "    server: {{host: {}, port: {port}, unit_id: {unit}{framing}}}", gateway_opcua::quoted(host))?;
         }
         Endpoint::Serial(SerialLine { port, baud_rate, parity, stop_bits }) => {
-            let (port, parity) = (gateway_opcua::quoted(port), format!("{parity:?}").to_lowercase());
+            let parity = match parity {
+                Parity::None => "none",
+                Parity::Even => "even",
+                Parity::Odd => "odd",
+            };
+            let port = gateway_opcua::quoted(port);
             writeln!(
                 out,
                 "    serial: {{port: {port}, baud_rate: {baud_rate}, parity: {parity}, stop_bits: {stop_bits}, unit_id: {unit}}}"
@@ -188,6 +201,7 @@ fn unit_json(endpoint: &Endpoint, unit: &Unit) -> Json {
             "unit": unit.id,
             "endpoint": endpoint.to_string(),
             "ranges": mapped.ranges.iter().map(range).collect::<Vec<_>>(),
+            "silent": mapped.silent.iter().map(|(table, since)| json!({"table": table.key(), "since": since})).collect::<Vec<_>>(),
             "most_registers": most(mapped.most_registers),
             "most_bits": most(mapped.most_bits),
             "word_order": mapped.word_order.as_ref().map(|guess| json!({"order": guess.order, "sensible": guess.sensible, "examples": guess.examples})),

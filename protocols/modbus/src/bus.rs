@@ -122,11 +122,6 @@ pub(crate) struct Answer {
 }
 
 impl Member {
-    /// What is asked, for messages.
-    pub(crate) fn endpoint(&self) -> &Arc<str> {
-        &self.endpoint
-    }
-
     /// Asks when it is this device's turn. Cancel safe.
     pub(crate) async fn ask(&self, unit: u8, span: Span, timing: &Timing) -> Result<Answer, Error> {
         let stopped = || Error::Stopped { endpoint: self.endpoint.clone() };

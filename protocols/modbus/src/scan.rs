@@ -39,6 +39,8 @@ pub struct Mapped {
     pub most_bits: Option<Most>,
     /// In which order it sends the words of its numbers, if they look like numbers.
     pub word_order: Option<Guess>,
+    /// Tables that were not looked at to their end, as nothing answered any more, each with the address that the silence began with.
+    pub silent: Vec<(Table, u16)>,
 }
 
 /// How much a device gives at once.
@@ -93,10 +95,11 @@ impl Scanner {
         }
     }
 
-    /// Looks at every address of the range in these tables. `progress` hears the address that is asked for.
+    /// Looks at every address of the range in these tables; leaves a table in which the device falls silent. `progress` hears the address
+    /// that is asked for.
     ///
     /// # Errors
-    /// The device stopped answering.
+    /// The endpoint cannot be opened.
     pub async fn map(
         &self,
         unit: u8,
@@ -104,10 +107,19 @@ impl Scanner {
         addresses: &RangeInclusive<u16>,
         mut progress: impl FnMut(Table, u16),
     ) -> Result<Mapped, Error> {
-        let mut mapped = Mapped { ranges: Vec::new(), most_registers: None, most_bits: None, word_order: None };
+        let mut mapped = Mapped { ranges: Vec::new(), most_registers: None, most_bits: None, word_order: None, silent: Vec::new() };
         let mut registers = Vec::new();
         for table in tables {
-            let mut search = Search { scanner: self, unit, table: *table, most: most(*table), refused: false, largest: 0, silent: 0 };
+            let mut search = Search {
+                scanner: self,
+                unit,
+                table: *table,
+                most: most(*table),
+                refused: false,
+                largest: 0,
+                silent: 0,
+                silent_since: None,
+            };
             let (ranges, contents) = search.run(addresses, |at| progress(*table, at)).await?;
             let known = match (search.refused, search.largest) {
                 (_, 0) => None,
@@ -117,6 +129,7 @@ impl Scanner {
             let place = if table.holds_bits() { &mut mapped.most_bits } else { &mut mapped.most_registers };
             *place = [*place, known].into_iter().flatten().max_by_key(|most| most.count());
             mapped.ranges.extend(ranges);
+            mapped.silent.extend(search.silent_since.filter(|_| search.is_gone()).map(|at| (*table, at)));
             registers.extend(contents);
         }
         mapped.word_order = guess(&registers);
@@ -155,7 +168,9 @@ struct Search<'s> {
     refused: bool,
     /// The most that was given.
     largest: u16,
+    /// Questions for one address, in a row, that got no answer, and the address of the first of them.
     silent: u32,
+    silent_since: Option<u16>,
 }
 
 type Contents = Vec<Vec<u16>>;
@@ -166,7 +181,7 @@ impl Search<'_> {
         let (mut ranges, mut contents, mut looked_at) = (Vec::new(), Vec::new(), 0);
         let end = u32::from(*addresses.end()) + 1;
         let mut at = u32::from(*addresses.start());
-        while at < end {
+        while at < end && !self.is_gone() {
             progress(at as u16);
             let first = match self.ask(at, 1).await? {
                 Reply::Given(payload) => payload,
@@ -180,7 +195,7 @@ impl Search<'_> {
             let start = at;
             let mut registers = words(first);
             at += 1;
-            while at < end {
+            while at < end && !self.is_gone() {
                 progress(at as u16);
                 let wanted = self.most.min(u16::try_from(end - at).unwrap_or(u16::MAX));
                 let (given, payload) = self.longest(at, wanted).await?;
@@ -208,7 +223,7 @@ impl Search<'_> {
         let (mut given, mut best) = (0, None);
         // All of it first; then halves, as in a search in a sorted list: what is given of length n is given of any shorter length.
         let (mut low, mut high, mut try_next) = (0, wanted, wanted);
-        while low < high {
+        while low < high && !self.is_gone() {
             match self.ask(at, try_next).await? {
                 Reply::Given(payload) => (low, given, best) = (try_next, try_next, Some(payload)),
                 Reply::Refused(_) | Reply::Silent => high = try_next - 1,
@@ -222,15 +237,22 @@ impl Search<'_> {
         let Some(span) = u16::try_from(at).ok().and_then(|at| Span::new(self.table, at, count)) else { return Ok(Reply::Refused(0x02)) };
         let reply = self.scanner.ask(self.unit, span).await?;
         match reply {
-            Reply::Silent => self.silent += 1,
+            // Some devices are silent to what is too long for them.
+            Reply::Silent if count > 1 => {}
+            Reply::Silent => {
+                if self.silent == 0 {
+                    self.silent_since = Some(span.start());
+                }
+                self.silent += 1;
+            }
             Reply::Given(_) => (self.silent, self.largest) = (0, self.largest.max(count)),
             Reply::Refused(_) => self.silent = 0,
         }
-        if self.silent == SILENCE {
-            let endpoint = self.scanner.member.endpoint().clone();
-            return Err(Error::Timeout { endpoint, unit: self.unit, timeout: self.scanner.timing.timeout, late_bytes: 0 });
-        }
         Ok(reply)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.silent >= SILENCE
     }
 }
 

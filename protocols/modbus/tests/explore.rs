@@ -57,12 +57,20 @@ async fn units_ranges_batch_limit_and_word_order_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_goes_away_while_it_is_scanned_ends_the_scan() {
-    let device = TcpDevice::start(Behaviour::new(|q| if q.start + q.count <= 5 { q.right() } else { Reaction::Silence })).await;
-    let gone = scanner(device.port).map(1, &[Table::HoldingRegisters], &(0..=99), |_, _| {}).await;
-    let error = gone.expect_err("it is silent from address 5 on").to_string();
-    assert!(error.contains("did not answer within 200 ms"), "{error}");
-    let mut device = device;
+async fn a_table_in_which_the_device_falls_silent_is_left_and_what_it_has_is_kept() {
+    let reaction = |q: Question| match q.function {
+        1 => Reaction::Silence,
+        2 if q.start >= 2 => q.exception(0x02),
+        3 if q.start + q.count > 5 => Reaction::Silence,
+        _ => q.right(),
+    };
+    let mut device = TcpDevice::start(Behaviour::new(reaction)).await;
+    let tables = [Table::Coils, Table::HoldingRegisters, Table::DiscreteInputs];
+    let mapped = scanner(device.port).map(1, &tables, &(0..=19), |_, _| {}).await.expect("the socket is open");
+    assert_eq!(mapped.silent, [(Table::Coils, 0), (Table::HoldingRegisters, 5)]);
+    let found: Vec<_> = mapped.ranges.iter().map(|span| (span.table(), span.start(), span.count())).collect();
+    assert_eq!(found[0], (Table::HoldingRegisters, 0, 5));
+    assert_eq!((found[1].0, found[1].1), (Table::DiscreteInputs, 0), "the tables behind it are looked at");
     device.stop();
     let error = scanner(device.port).presence(1).await.expect_err("nobody listens").to_string();
     assert!(error.contains("cannot be opened"), "{error}");

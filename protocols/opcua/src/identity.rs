@@ -37,7 +37,7 @@ use crate::trust_list::Listed;
 /// Accepted by Basic256Sha256, Aes128_Sha256_RsaOaep and Aes256_Sha256_RsaPss alike, and by small controllers in bearable time.
 const KEY_BITS: usize = 2048;
 /// As long as the machines it talks to. Servers trust this very certificate, not an issuer, so an early end would protect nothing,
-/// and would stop a plant on a day that nobody remembers; who must renew sooner gives a certificate of their own.
+/// and would stop a plant on a day that nobody remembers; who must renew sooner can ([`Identity::renew`]).
 const VALID_FOR: Duration = Duration::from_secs(20 * 365 * DAY);
 /// Servers whose clock is behind ours would refuse a certificate that begins now.
 const BACKDATED_BY: Duration = Duration::from_secs(DAY);
@@ -225,10 +225,10 @@ impl Identity {
         let left = expires.millis() - now.millis();
         let certificate = self.certificate_path().display();
         if left < 0 {
-            warn!(%certificate, %expires, "our OPC UA certificate has expired: servers may refuse it; replace it and its key");
+            warn!(%certificate, %expires, "our OPC UA certificate has expired: servers may refuse it; openfactory-edge cert renew, then let the servers trust the new one");
         } else if left < WARN_BEFORE {
             let days = left / (DAY as i64 * 1000);
-            warn!(%certificate, %expires, days, "our OPC UA certificate expires soon: replace it and its key, and let the servers trust the new one");
+            warn!(%certificate, %expires, days, "our OPC UA certificate expires soon: openfactory-edge cert renew, then let the servers trust the new one");
         }
     }
 

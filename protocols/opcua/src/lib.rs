@@ -1,7 +1,8 @@
 //! OPC UA gateway: subscriptions that lose nothing on reconnect.
 //!
 //! One gateway serves one device file's connector: it subscribes to the variables and events, reads the constants, discovers the methods,
-//! and hands all of it over as samples.
+//! and hands all of it over as samples. Beside it, for people: what a server has ([`browse`], [`propose`]), whether it has what a connector
+//! names ([`probe`]), and whom the edge trusts ([`TrustStore`]).
 //!
 //! Promises:
 //! - What the server can give again after a lost connection is fetched again, in order; what it cannot becomes a gap event.

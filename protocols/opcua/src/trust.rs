@@ -1,4 +1,4 @@
-//! Which servers we trust: a folder of certificates that an operator fills by moving files.
+//! Which servers we trust: a folder of certificates that an operator fills (`openfactory-edge cert`).
 //!
 //! ```text
 //! <state>/opcua/trusted/   certificates (DER or PEM, any file name) of the servers that we talk to

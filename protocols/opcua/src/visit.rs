@@ -25,29 +25,43 @@ impl Visit {
     /// Opens it. The error says in plain words why the server cannot be reached, and what to do.
     pub(crate) async fn begin(config: &Config, shared: &Shared, name: &str) -> Result<Self, String> {
         let (mut line, chosen) = connect::open(config, shared, name).await.map_err(|refusal| refusal.words)?;
-        let refused = |status: StatusCode| chosen.refusal(&Failure::from(status), config).words;
-        // A channel, a session, its activation.
-        let until = Instant::now() + config.session.connect_timeout + 3 * config.session.request_timeout;
-        loop {
-            let state = line.now();
-            if state.up {
-                break;
-            }
-            if let Some(status) = state.trouble {
-                return Err(refused(status));
-            }
-            if state.ended || timeout_at(until, line.changed()).await.is_err() {
-                return Err(refused(StatusCode::BadTimeout));
+        let session = line.session.clone();
+        let limits = Limits::default();
+        let opened = match opened(&mut line, config).await {
+            Ok(()) => limits.learn(&session).await.map_err(said),
+            Err(status) => Err(chosen.refusal(&Failure::from(status), config).words),
+        };
+        match opened {
+            Ok(()) => Ok(Self { line, session, limits }),
+            Err(words) => {
+                // A controller has few sessions: one that nobody closes is missing until it times out.
+                line.close().await;
+                Err(words)
             }
         }
-        let visit = Self { session: line.session.clone(), line, limits: Limits::default() };
-        visit.limits.learn(&visit.session).await.map_err(said)?;
-        Ok(visit)
     }
 
     /// Says goodbye.
     pub(crate) async fn end(self) {
         self.line.close().await;
+    }
+}
+
+/// Waits for the session.
+async fn opened(line: &mut Line, config: &Config) -> Result<(), StatusCode> {
+    // A channel, a session, its activation.
+    let until = Instant::now() + config.session.connect_timeout + 3 * config.session.request_timeout;
+    loop {
+        let state = line.now();
+        if state.up {
+            return Ok(());
+        }
+        if let Some(status) = state.trouble {
+            return Err(status);
+        }
+        if state.ended || timeout_at(until, line.changed()).await.is_err() {
+            return Err(StatusCode::BadTimeout);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Walked {
     pub(crate) is_cut: bool,
 }
 
-/// Goes down from a node: objects, variables and methods, each once. Properties are left out, and the Server object unless it is the
+/// Goes down from a node: objects and variables, each once, and methods once for each object that has them (instances of a type share theirs). Properties are left out, and the Server object unless it is the
 /// start. `most`: nodes; `progress` hears how many were found.
 pub(crate) async fn walk(
     session: &Session,
@@ -38,6 +38,7 @@ pub(crate) async fn walk(
     mut progress: impl FnMut(usize),
 ) -> Result<Walked, StatusCode> {
     let mut seen = HashSet::from([start.clone()]);
+    let mut methods = HashSet::new();
     let mut walked = Walked::default();
     let mut level = vec![(start.clone(), Vec::new())];
     for deeper in 0.. {
@@ -54,26 +55,35 @@ pub(crate) async fn walk(
         let piece = limits.browse();
         for (asked, level) in asked.chunks(piece).zip(level.chunks(piece)) {
             if walked.steps.len() == most {
+                walked.is_cut = true;
                 break;
             }
             let answers = limits::browse(session, limits, asked).await?;
             // A node that does not let itself be browsed has no children for us.
             let answers = level.iter().zip(answers).filter_map(|(node, answer)| Some((node, answer.ok()?)));
-            for ((_, path), reference) in answers.flat_map(|(node, references)| references.into_iter().map(move |r| (node, r))) {
+            for ((parent, path), reference) in answers.flat_map(|(node, references)| references.into_iter().map(move |r| (node, r))) {
                 let Some(step) = step(reference, path) else { continue };
-                if !seen.insert(step.id.clone()) {
+                let is_method = step.class == NodeClass::Method;
+                let is_new = if is_method { methods.insert((parent.clone(), step.id.clone())) } else { seen.insert(step.id.clone()) };
+                if !is_new {
                     continue;
                 }
                 if walked.steps.len() == most {
                     walked.is_cut = true;
                     break;
                 }
-                next.push((step.id.clone(), step.path.clone()));
+                if !is_method {
+                    next.push((step.id.clone(), step.path.clone()));
+                }
                 walked.steps.push(step);
             }
             progress(walked.steps.len());
         }
-        level = if walked.steps.len() == most { Vec::new() } else { next };
+        if walked.steps.len() == most && !next.is_empty() {
+            walked.is_cut = true;
+            break;
+        }
+        level = next;
     }
     walked.steps.sort_by(|a, b| order(&a.path, &b.path));
     Ok(walked)

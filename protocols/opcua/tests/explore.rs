@@ -23,13 +23,17 @@ async fn what_is_browsed_is_proposed_as_a_device_file_that_the_server_fulfils() 
     let variable = temperature.variable.as_ref().expect("a variable");
     assert_eq!((variable.data_type.as_str(), variable.value.as_deref(), variable.writable), ("Double", Some("20.0"), true));
     assert_eq!(temperature.node_id, "ns=2;s=temperature");
-    assert_eq!(found(&["2:Plant", "2:Machine", "2:Add"]).class, "Method");
+    for object in ["2:Machine", "2:Twin"] {
+        assert_eq!(found(&["2:Plant", object, "2:Add"]).class, "Method");
+    }
     let places: Vec<_> = browsed.nodes.iter().map(|node| &node.path).collect();
     assert!(places.is_sorted_by_key(|path| path.iter().map(|step| step.to_lowercase()).collect::<Vec<_>>()), "no tree: {places:?}");
 
     let proposed = propose(&browsed, "i=85");
     let config = connector(&format!("{}{}", uri, proposed.replace("\n      ", "\n").trim_start()));
     assert_eq!(config.variables.len(), 3 + 60 + 4, "{proposed}");
+    let offered: Vec<_> = config.methods.iter().map(|root| root.name.as_str()).collect();
+    assert_eq!(offered, ["Machine", "Twin"], "{proposed}");
     let findings = probe(&config, &shared, "plant").await.expect("the server answers");
     let wrong: Vec<_> = findings.iter().filter(|finding| finding.answer.is_err()).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -183,7 +183,10 @@ async def main():
     temperature = await variable("temperature", 20.0, kind.Double)
     await variable("array", [float(i) for i in range(10_000)], kind.Double)
     machine = await plant.add_object(ua.NodeId("Machine", 2), ua.QualifiedName("Machine", 2))
-    await machine.add_method(ua.NodeId("Add", 2), ua.QualifiedName("Add", 2), add, [kind.Double, kind.Double], [kind.Double])
+    method = await machine.add_method(ua.NodeId("Add", 2), ua.QualifiedName("Add", 2), add, [kind.Double, kind.Double], [kind.Double])
+    # As instances of a type do, it has the same method.
+    twin = await plant.add_object(ua.NodeId("Twin", 2), ua.QualifiedName("Twin", 2))
+    await twin.add_reference(method, ua.ObjectIds.HasComponent, bidirectional=False)
 
     await server.start()
     port = server.bserver._server.sockets[0].getsockname()[1]

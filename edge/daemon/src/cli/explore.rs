@@ -70,7 +70,7 @@ pub(crate) struct BrowseArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// Write a device file with all variables that were found; the file must not be there yet.
-    #[arg(long, value_name = "FILE", requires = "asset")]
+    #[arg(long, value_name = "FILE", requires = "asset", conflicts_with = "json")]
     pub(crate) write: Option<PathBuf>,
     /// The asset's UUID in that file.
     #[arg(long, value_name = "UUID", requires = "write")]
