@@ -23,7 +23,10 @@ pub(crate) struct Checked {
 pub(crate) fn load(file: &Path) -> Result<Checked, Vec<String>> {
     let config = Config::read(file).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let of_devices = Problems::new();
-    let devices = devices::load(&config, Environment::process(), &of_devices);
+    // As in edge.toml itself.
+    let folder = file.parent().unwrap_or(Path::new(".")).to_owned();
+    let environment = Environment::process().with_paths(move |path| service::secret::locate(&folder, path));
+    let devices = devices::load(&config, environment, &of_devices);
     let warnings = of_devices.warnings().iter().map(ToString::to_string).collect();
     let of_config = config.problems(file).into_iter().map(|problem| problem.to_string());
     let problems: Vec<_> = of_config.chain(of_devices.into_vec().iter().map(ToString::to_string)).collect();
@@ -78,11 +81,7 @@ pub(crate) fn refuse(problems: &[String]) -> ExitCode {
     for problem in problems {
         eprintln!("{problem}");
     }
-    eprintln!(
-        "openfactory-edge: the config has {} problem{}; nothing was started",
-        problems.len(),
-        if problems.len() == 1 { "" } else { "s" }
-    );
+    eprintln!("openfactory-edge: the config has {} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });
     ExitCode::from(BAD_CONFIG)
 }
 
@@ -93,7 +92,7 @@ pub(crate) fn socket_of(file: &Path) -> Result<PathBuf, BadConfig> {
 
 /// What was asked for cannot be done without the config.
 #[derive(Debug, thiserror::Error)]
-#[error("{problems}\nthe config says where the daemon's socket and files are; name it by --config")]
+#[error("{problems}\nthe config says where the edge's socket and files are; name it by --config")]
 pub(crate) struct BadConfig {
     pub(crate) problems: String,
 }

@@ -1,12 +1,17 @@
-//! Where `${NAME}` is looked up.
+//! Where `${NAME}` is looked up, and where paths lead.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+type Locate = dyn Fn(&Path) -> PathBuf + Send + Sync;
 
-/// What `${NAME}` in a value stands for.
-pub struct Environment(Box<Lookup>);
+/// What `${NAME}` in a value stands for, and where a path leads.
+pub struct Environment {
+    variable: Box<Lookup>,
+    locate: Box<Locate>,
+}
 
 impl Environment {
     /// The environment of this process. A variable that is not UTF-8 counts as missing.
@@ -19,9 +24,19 @@ impl Environment {
         Self::from_fn(|_| None)
     }
 
-    /// Any other source.
+    /// Any other source. Paths lead where they say.
     pub fn from_fn(lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
-        Self(Box::new(lookup))
+        Self { variable: Box::new(lookup), locate: Box::new(Path::to_path_buf) }
+    }
+
+    /// Where paths lead, e.g. relative ones.
+    #[must_use]
+    pub fn with_paths(self, locate: impl Fn(&Path) -> PathBuf + Send + Sync + 'static) -> Self {
+        Self { locate: Box::new(locate), ..self }
+    }
+
+    pub(super) fn locate(&self, path: &Path) -> PathBuf {
+        (self.locate)(path)
     }
 
     /// Replaces each `${NAME}`; `$${` stays as `${`. The error names what is wrong with the first that cannot be replaced.
@@ -48,7 +63,7 @@ impl Environment {
                     "`${{{name}}}` is no name of a variable (letters, digits, `_`); write `$${{` for the characters themselves"
                 ));
             }
-            let value = (self.0)(name).ok_or_else(|| format!("the environment variable {name} is not set"))?;
+            let value = (self.variable)(name).ok_or_else(|| format!("the environment variable {name} is not set"))?;
             out.push_str(&value);
             rest = &after[end + 1..];
         }

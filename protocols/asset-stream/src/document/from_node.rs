@@ -1,6 +1,6 @@
 //! Values of the types that configs are made of.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::node::Node;
 
@@ -22,11 +22,11 @@ impl FromNode for String {
     }
 }
 
-/// The text as it is written.
+/// Where the path leads ([`super::Environment::with_paths`]).
 impl FromNode for PathBuf {
     fn from_node(node: &Node<'_>) -> Result<Self, String> {
         let text = node.text()?;
-        if text.is_empty() { Err("expected a path, found nothing".into()) } else { Ok(Self::from(&*text)) }
+        if text.is_empty() { Err("expected a path, found nothing".into()) } else { Ok(node.locate(Path::new(&*text))) }
     }
 }
 

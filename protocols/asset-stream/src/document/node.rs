@@ -1,6 +1,7 @@
 //! One value of a document.
 
 use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use super::problem::Position;
 use super::section::Section;
@@ -55,6 +56,10 @@ impl<'d> Node<'d> {
             Content::Scalar(text) => self.reading.environment.expand(text),
             _ => Err(format!("expected a single value, found {}", self.found())),
         }
+    }
+
+    pub(super) fn locate(&self, path: &Path) -> PathBuf {
+        self.reading.environment.locate(path)
     }
 
     /// The items of a list; `None` if it is none.
