@@ -44,10 +44,10 @@ Exit codes: 0 success, 1 failure, 2 wrong usage, 78 bad config";
 
 const RELOAD: &str = "\
 Device files, [kafka], [mirror], edge.status_listen and edge.log_filter take effect at once, and only what changed is touched: a device that \
-is added does not reconnect the others. edge.id, edge.asset, edge.state_dir, edge.socket, edge.memory and [log] need a restart. Certificates \
-and passwords in files are read again.
+is added does not reconnect the others. edge.id, edge.asset, edge.state_dir, edge.socket, edge.memory, [log], and edge.status_access at the same address need a restart. \
+Certificates and passwords in files are read again.
 
-Exit codes: 0 the new config is at work, 1 the edge does not answer, 78 the new config was refused, and the one before is at work";
+Exit codes: 0 the new config is at work, 1 the edge does not answer, or the log takes nothing and so not all devices are at work, 78 the new config was refused, and the one before is at work";
 
 const REPLAY: &str = "\
 Events keep their key, value, time and numbers, so readers can drop what they had by of-seq. Readers that know neither of-seq nor of-replay \

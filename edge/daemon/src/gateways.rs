@@ -92,19 +92,20 @@ impl Gateways {
         let exchanged =
             Exchanged { added: devices.len() - kept.len() - changed, changed, removed: had - kept.len() - changed, untouched: kept.len() };
         let (keys, mut failures) = (self.log.keys(), Vec::new());
+        // While the log takes nothing, nobody takes a device's facts; the edge must not wait for that.
+        let until = tokio::time::Instant::now() + GRACE;
         for device in devices {
             let same = kept.iter_mut().find(|kept| kept.as_ref().is_some_and(|running| running.device == device));
             match same.and_then(Option::take) {
                 Some(running) => self.running.push(running),
                 None => {
                     let name = device.name.clone();
-                    // While the log takes nothing, nobody takes the device's facts; the edge must not wait for that.
-                    let started = tokio::time::timeout(GRACE, self.start(device, &keys, None)).await;
+                    let started = tokio::time::timeout_at(until, self.start(device, &keys, None)).await;
                     let failure = match started {
                         Ok(started) => started.err().map(|error| format!("{error:#}")),
-                        Err(_) => Some(format!("device {name}: the log takes nothing now; reload again when it does")),
+                        Err(_) => Some("the log takes nothing now".to_owned()),
                     };
-                    failures.extend(failure);
+                    failures.extend(failure.map(|why| format!("device {name} is not at work: {why}")));
                 }
             }
         }

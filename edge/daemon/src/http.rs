@@ -1,4 +1,4 @@
-//! The status over HTTP: `/status` (JSON), `/metrics` (Prometheus), `/healthz`, `/readyz`. Only on request of the config: whoever reaches the address reads it.
+//! The status over HTTP: `/status` (JSON), `/metrics` (Prometheus), `/healthz`, `/readyz`. Only on request of the config; who may read it, `service::web` knows.
 
 use std::sync::Arc;
 

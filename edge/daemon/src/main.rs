@@ -1,8 +1,9 @@
 //! `openfactory-edge`: the edge daemon and what people ask it.
 //!
 //! Purpose: gateways read machines, every reading becomes durable in the log before anything else happens, the mirror copies the log into
-//! Kafka. This crate wires them together, answers `status` and `tail`, looks into the log's files (`log`), carries out `replay` and `reconcile`, and
-//! tests disks (`selftest`).
+//! Kafka. This crate wires them together (`run`), exchanges what changed in the config (`reload`), answers `status` and `tail`, looks for devices
+//! (`browse`, `scan`, `check-config --online`), keeps certificates (`cert`), looks into the log's files (`log`), carries out `replay` and
+//! `reconcile`, tests disks (`selftest`), and collects what support needs (`support-bundle`).
 //!
 //! Promises: shutting down closes inputs in order (gateways, ingest, log, mirror's cursor) and never waits for a network; a bad config is
 //! told completely, with file, line and key, and exits with 78 before anything is started.

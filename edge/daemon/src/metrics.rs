@@ -2,7 +2,7 @@
 
 use service::metrics::{Family, Metrics};
 
-use crate::status::{Device, LogStatus, MirrorStatus, Status};
+use crate::status::{Device, LogStatus, MirrorStatus, Outcome, Status};
 
 /// The page for `/metrics`.
 pub(crate) fn page(status: &Status) -> String {
@@ -17,8 +17,10 @@ pub(crate) fn page(status: &Status) -> String {
         .of(&[("reason", "dropped_oldest")], status.log.dropped as f64)
         .of(&[("reason", "damaged")], status.log.damaged as f64)
         .of(&[("reason", "refused_by_kafka")], refused_by_kafka as f64);
-    let is_refused = status.reload.as_ref().is_some_and(|reload| reload.refused);
-    metrics.gauge("config_last_reload_successful", "0 while the files hold a config that was refused.").is(truth(!is_refused));
+    let is_done = status.reload.as_ref().is_none_or(|reload| reload.outcome == Outcome::Done);
+    metrics
+        .gauge("config_last_reload_successful", "0 while the files hold a config that was refused, or is not all at work.")
+        .is(truth(is_done));
     log(&mut metrics, &status.log);
     if let Some(status) = &status.mirror {
         mirror(&mut metrics, status);

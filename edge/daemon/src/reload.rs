@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::gateways::Exchanged;
 use crate::http::Page;
 use crate::socket;
-use crate::status::Reload;
+use crate::status::{Outcome, Reload};
 
 /// What the journal knows these messages by; its catalog explains them.
 const REFUSED: &str = "5c670559a56c4810ae94687bba01f3fb";
@@ -35,28 +35,31 @@ pub(crate) fn ask(config: &Path) -> anyhow::Result<()> {
     let path = check::socket_of(config).map_err(|bad| Refused(bad.problems))?;
     let mut line = String::new();
     socket::ask(&path, &socket::Request::Reload {})?.read_line(&mut line).context("the edge took the question and does not answer")?;
-    let reload: Reload = serde_json::from_str(&line).context("the daemon's answer cannot be read; is it another version?")?;
-    if reload.refused {
-        return Err(Refused(reload.told.join("\n")).into());
+    let reload: Reload = serde_json::from_str(&line).context("the edge's answer cannot be read; is it another version?")?;
+    let told = reload.told.join("\n");
+    match reload.outcome {
+        Outcome::Refused => Err(Refused(told).into()),
+        Outcome::Incomplete => anyhow::bail!("{told}\nthe new config is at work, but not all of it"),
+        Outcome::Done => service::output::print(&(told + "\n")).context("what was done cannot be printed"),
     }
-    service::output::print(&(reload.told.join("\n") + "\n")).context("what was done cannot be printed")
 }
 
 impl Edge {
     /// Reads the config again, and tells journal, status and systemd what came of it.
     pub(crate) async fn reload(&mut self) -> Reload {
         notify::reloading();
-        let (refused, told) = match self.read_again().await {
-            Ok(done) => (false, done),
-            Err(problems) => (true, problems),
+        let (outcome, told) = match self.read_again().await {
+            Ok(done) => done,
+            Err(problems) => (Outcome::Refused, problems),
         };
         for told in &told {
-            match refused {
-                true => error!(message_id = REFUSED, "the new config is refused, nothing was changed: {told}"),
-                false => info!(message_id = AT_WORK, "the new config is at work: {told}"),
+            match outcome {
+                Outcome::Refused => error!(message_id = REFUSED, "the new config is refused, nothing was changed: {told}"),
+                Outcome::Incomplete => error!(message_id = AT_WORK, "the new config is at work, but not all of it: {told}"),
+                Outcome::Done => info!(message_id = AT_WORK, "the new config is at work: {told}"),
             }
         }
-        let reload = Reload { at: asset_stream::Timestamp::now().to_string(), refused, told };
+        let reload = Reload { at: asset_stream::Timestamp::now().to_string(), outcome, told };
         self.sources.parts().reload = Some(reload.clone());
         let sources = self.sources.clone();
         // The log looks at its files for it.
@@ -66,7 +69,7 @@ impl Edge {
     }
 
     /// What was done, or what is wrong with the new config.
-    async fn read_again(&mut self) -> Result<Vec<String>, Vec<String>> {
+    async fn read_again(&mut self) -> Result<(Outcome, Vec<String>), Vec<String>> {
         let file = self.file.clone();
         let read = tokio::task::spawn_blocking(move || check::load(&file)).await.map_err(|error| vec![error.to_string()])?;
         let Checked { config, devices, warnings } = read?;
@@ -90,7 +93,7 @@ impl Edge {
             if let Some(mirror) = &mirror {
                 mirror.try_out(self.log.epoch()).map_err(|error| vec![service::error::chain(&error)])?;
             }
-            // From here on nothing can fail: the old ends, the new begins.
+            // From here on nothing is refused any more: the old ends, the new begins.
             self.mirroring.exchange(mirror);
             done.push(match config.kafka {
                 Some(_) => "Kafka: connecting anew".to_owned(),
@@ -112,17 +115,24 @@ impl Edge {
         for warning in warnings {
             warn!("{warning}");
         }
-        match self.gateways.exchange(devices).await {
-            Ok(exchanged) => done.extend(sentence(exchanged)),
-            Err(error) => done.push(format!("some devices are not at work until the next start: {error:#}")),
-        }
+        let outcome = match self.gateways.exchange(devices).await {
+            Ok(exchanged) => {
+                done.extend(sentence(exchanged));
+                Outcome::Done
+            }
+            Err(error) => {
+                // Before what was done: status lines show the first sentence.
+                done.insert(0, format!("{error:#}; reload again when the log takes events"));
+                Outcome::Incomplete
+            }
+        };
         self.sources.parts().devices = self.gateways.watched();
         self.fingerprint = app::fingerprint(&config);
         self.config = config;
         if done.is_empty() {
             done.push("nothing has changed".to_owned());
         }
-        Ok(done)
+        Ok((outcome, done))
     }
 
     fn is_other_mirror(&self, config: &Config) -> bool {

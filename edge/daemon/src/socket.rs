@@ -1,4 +1,4 @@
-//! The local socket: `status` and `tail` ask here. Only users that may write to the socket file get an answer.
+//! The local socket: `status`, `tail` and `reload` ask here. Only users that may write to the socket file get an answer.
 //!
 //! One JSON line asks, JSON lines answer: `{"status":{}}` and `{"reload":{}}` get one line, `{"tail":{"assets":[],"last":0}}` one for each durable event
 //! until the client hangs up. Every client has its own reader of the log; a slow one holds up nobody.
@@ -232,7 +232,9 @@ pub(crate) fn ask(socket: &Path, request: &Request) -> anyhow::Result<std::io::B
     use std::io::Write;
     let mut stream = std::os::unix::net::UnixStream::connect(socket).map_err(|error| {
         let advice = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => "run this as root or as a member of the daemon's group",
+            std::io::ErrorKind::PermissionDenied => {
+                "run this as root, or as a member of the group openfactory-edge: adduser USER openfactory-edge"
+            }
             _ => "is it running? systemctl status openfactory-edge",
         };
         anyhow::anyhow!("the edge does not answer at {}: {error}; {advice}", socket.display())

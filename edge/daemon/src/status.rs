@@ -44,12 +44,23 @@ pub(crate) enum Phase {
     Stopping,
 }
 
+/// How reading the config again ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// The new config is at work.
+    Done,
+    /// It is, but for devices that could not be started: the log takes nothing now.
+    Incomplete,
+    /// The config before it is still at work, all of it.
+    Refused,
+}
+
 /// What came of reading the config again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Reload {
     pub(crate) at: String,
-    /// Refused: the config before it is still at work, all of it.
-    pub(crate) refused: bool,
+    pub(crate) outcome: Outcome,
     /// What was done, or what is wrong; a sentence each.
     pub(crate) told: Vec<String>,
 }
@@ -251,9 +262,10 @@ impl Status {
         );
         let failure = self.log.failure.as_ref().map_or_else(String::new, |why| format!("; the log takes no events: {why}"));
         let reload = match &self.reload {
-            Some(Reload { at, refused: true, told }) => {
+            Some(Reload { at, outcome: outcome @ (Outcome::Refused | Outcome::Incomplete), told }) => {
+                let came = if *outcome == Outcome::Refused { "was refused" } else { "is incomplete" };
                 let more = if told.len() > 1 { format!(" (and {} more)", told.len() - 1) } else { String::new() };
-                format!("; the reload at {at} was refused: {}{more}", told.first().map_or("", String::as_str))
+                format!("; the reload at {at} {came}: {}{more}", told.first().map_or("", String::as_str))
             }
             _ => String::new(),
         };

@@ -12,7 +12,7 @@ use service::units::printed;
 
 use crate::cli::StatusArgs;
 use crate::socket::{Request, ask};
-use crate::status::{LogStatus, MirrorStatus, Status};
+use crate::status::{LogStatus, MirrorStatus, Outcome, Status};
 
 /// Asks the running edge and prints what it says.
 pub(crate) fn run(config: &Path, args: &StatusArgs) -> anyhow::Result<()> {
@@ -20,7 +20,7 @@ pub(crate) fn run(config: &Path, args: &StatusArgs) -> anyhow::Result<()> {
     let mut line = String::new();
     let answered = ask(&socket, &Request::Status {})?.read_line(&mut line);
     answered.context("the edge took the question and does not answer; does it hang? systemctl status openfactory-edge")?;
-    let status: Status = serde_json::from_str(&line).context("the daemon's answer cannot be read; is it another version?")?;
+    let status: Status = serde_json::from_str(&line).context("the edge's answer cannot be read; is it another version?")?;
     let text = if args.json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status)? };
     service::output::print(&text).context("the status cannot be printed")
 }
@@ -37,7 +37,11 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
         None => writeln!(out, "mirror    no [kafka] section: the edge collects and keeps, nothing is sent")?,
     }
     if let Some(reload) = &status.reload {
-        let came = if reload.refused { "REFUSED, the config before it is still at work" } else { "done" };
+        let came = match reload.outcome {
+            Outcome::Done => "done",
+            Outcome::Incomplete => "INCOMPLETE",
+            Outcome::Refused => "REFUSED, the config before it is still at work",
+        };
         writeln!(out, "reload    {} {came}: {}", reload.at, reload.told.join("\n          "))?;
     }
     if status.devices.is_empty() {

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context;
 use asset_stream::Timestamp;
@@ -14,6 +15,9 @@ use redact::without_secrets;
 
 use crate::cli::SupportBundleArgs;
 use crate::config::Config;
+
+/// How long a command may take.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// zstd's own middle: it is text.
 const LEVEL: i32 = 3;
@@ -84,9 +88,16 @@ fn commands(config: &Path, since: &str) -> anyhow::Result<Vec<(&'static str, Vec
     ])
 }
 
-/// What a command says, and how it ended.
+/// What a command says, and how it ended. A disk or a mount that hangs, which may be what is wrong with the box, must not hold up the rest.
 fn output_of(words: &[String]) -> String {
-    let ran = Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).output();
+    let (said, heard) = std::sync::mpsc::channel();
+    let mut command = Command::new("timeout");
+    command.arg(format!("{}s", LONGEST.as_secs())).args(words).stdin(Stdio::null());
+    // Left alone if even the kernel cannot end it; this process does not wait for its threads.
+    std::thread::spawn(move || said.send(command.output()));
+    let Ok(ran) = heard.recv_timeout(LONGEST + Duration::from_secs(5)) else {
+        return format!("{} did not end within {} s\n", words.join(" "), LONGEST.as_secs());
+    };
     match ran {
         Ok(output) => {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -98,12 +109,12 @@ fn output_of(words: &[String]) -> String {
 
 /// The config and all device files, as far as they are found.
 fn config_files(config: &Path) -> Vec<PathBuf> {
-    let devices = Config::read(config).map(|config| config.edge.devices);
-    let devices = devices.unwrap_or_else(|_| config.with_file_name("devices"));
+    let read = Config::read(config).map(|config| (config.edge.devices, config.edge.uns_schema));
+    let (devices, schema) = read.unwrap_or_else(|_| (config.with_file_name("devices"), None));
     let mut files: Vec<_> = std::fs::read_dir(devices).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"));
     files.sort();
-    files.insert(0, config.to_owned());
+    files.splice(0..0, [config.to_owned()].into_iter().chain(schema));
     files
 }
 
