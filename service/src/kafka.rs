@@ -9,6 +9,12 @@ use serde::Deserialize;
 
 use crate::secret;
 
+/// Secrets that have a file of their own: a config is shown to people, copied and sent to support.
+const SECRETS: [(&str, &str); 2] = [
+    ("sasl.password", "a secret stands in a file of its own: kafka.sasl.password_file"),
+    ("ssl.key.pem", "a secret stands in a file of its own: kafka.tls.key"),
+];
+
 /// The brokers and how to prove who we are.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
@@ -166,9 +172,9 @@ impl Config {
         Ok(client)
     }
 
-    /// Which properties, on which promises rest, are overridden all the same: of their names (all that librdkafka knows them by), and why.
+    /// Which properties, on which promises rest or that are secrets, are overridden all the same: of their names (all that librdkafka knows them by), and why.
     pub fn overridden<'p>(&self, properties: &'p [(&'p str, &'static str)]) -> impl Iterator<Item = (&'p str, &'static str)> {
-        properties.iter().copied().filter(|(property, _)| self.overrides.contains_key(*property))
+        properties.iter().copied().chain(SECRETS).filter(|(property, _)| self.overrides.contains_key(*property))
     }
 
     /// Refuses such overrides.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,6 +13,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -58,7 +62,7 @@ pub enum Error {
         access: Box<Access>,
         /// Why.
         #[source]
-        source: io::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -70,9 +74,18 @@ impl Access {
         }
     }
 
-    async fn tls(&self) -> Result<RustlsConfig, Error> {
-        let read = RustlsConfig::from_pem_file(&self.certificate, &self.key).await;
-        read.map_err(|source| Error::Certificate { access: Box::new(self.clone()), source })
+    /// Reads certificate and key, and looks whether they belong together.
+    fn tls(&self) -> Result<Arc<ServerConfig>, Error> {
+        self.server_config().map(Arc::new).map_err(|source| Error::Certificate { access: Box::new(self.clone()), source })
+    }
+
+    fn server_config(&self) -> Result<ServerConfig, Box<dyn std::error::Error + Send + Sync>> {
+        let certificates: Vec<_> = CertificateDer::pem_file_iter(&self.certificate)?.collect::<Result<_, _>>()?;
+        let key = PrivateKeyDer::from_pem_file(&self.key)?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let mut config = builder.with_safe_default_protocol_versions()?.with_no_client_auth().with_single_cert(certificates, key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
     }
 
     fn files(&self) -> [Option<Vec<u8>>; 2] {
@@ -96,8 +109,11 @@ pub fn problems(address: Option<SocketAddr>, access: Option<&Access>, table: &st
     if secret::read(&access.token_file).is_ok_and(|token| token.len() < 16) {
         problems.push(("token_file", "the token is shorter than 16 characters; make one with: openssl rand -hex 32".into()));
     }
-    if let Err(error) = std::fs::File::open(&access.certificate) {
-        problems.push(("certificate", format!("{} cannot be read: {error}", access.certificate.display())));
+    match std::fs::File::open(&access.certificate) {
+        Err(error) => problems.push(("certificate", format!("{} cannot be read: {error}", access.certificate.display()))),
+        // What is wrong with the key is said already.
+        Ok(_) if problems.iter().any(|(key, _)| *key == "key") => {}
+        Ok(_) => problems.extend(access.tls().err().map(|error| ("certificate", crate::error::chain(&error)))),
     }
     problems
 }
@@ -112,7 +128,7 @@ impl Server {
     /// Binds, so that an address in use and a bad certificate are told before anything else starts. `key`: what names the address.
     pub async fn open(key: &'static str, address: SocketAddr, access: Option<&Access>) -> Result<Self, Error> {
         let protected = match access {
-            Some(access) => Some((access.clone(), access.tls().await?)),
+            Some(access) => Some((access.clone(), RustlsConfig::from_config(access.tls()?))),
             None => None,
         };
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { key, address, source })?;
@@ -155,14 +171,15 @@ async fn renew(access: Access, tls: RustlsConfig, stop: CancellationToken) {
         if files == used || refused.as_ref() == Some(&files) {
             continue;
         }
-        match tls.reload_from_pem_file(&access.certificate, &access.key).await {
-            Ok(()) => {
+        match access.tls() {
+            Ok(renewed) => {
+                tls.reload_from_config(renewed);
                 info!(certificate = %access.certificate.display(), "the renewed certificate is used from now on");
                 used = files;
             }
             // Certificate and key are two files: one of them may still be the old one.
             Err(error) => {
-                warn!(certificate = %access.certificate.display(), %error, "the new certificate cannot be used; the one before still is");
+                warn!(certificate = %access.certificate.display(), error = %crate::error::chain(&error), "the new certificate cannot be used; the one before still is");
                 refused = Some(files);
             }
         }
@@ -208,7 +225,11 @@ mod tests {
         };
         let access = Access { certificate: "/nowhere".into(), key: file("key", "k"), token_file: file("token", "short") };
         let told = problems(address("0.0.0.0:9464"), Some(&access), "edge.status_access");
-        let keys: Vec<_> = told.iter().map(|(key, _)| *key).collect();
-        assert_eq!(keys, ["token_file", "certificate"], "{told:?}");
+        let keys = |told: &[(&'static str, String)]| told.iter().map(|(key, _)| *key).collect::<Vec<_>>();
+        assert_eq!(keys(&told), ["token_file", "certificate"], "{told:?}");
+        // Files that can be read, and hold something else.
+        let access = Access { certificate: file("certificate", "c"), token_file: file("token", "0123456789abcdef"), ..access };
+        let told = problems(address("0.0.0.0:9464"), Some(&access), "edge.status_access");
+        assert_eq!(keys(&told), ["certificate"], "{told:?}");
     }
 }

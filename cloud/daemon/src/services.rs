@@ -1,5 +1,6 @@
 //! Each service as an operator's check list: build, ready, wait, stop.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -38,26 +39,28 @@ pub(crate) fn run(config: Config, wanted: Service, read: Read<'_>) -> anyhow::Re
 /// Why a forwarder's life ended.
 enum End {
     Stopped,
-    /// Another config is to be used, which was tried out.
-    Reloaded(Box<Config>),
+    /// Another config is to be used, which was tried out; with the server of its pages, if they get another address.
+    Reloaded(Box<Config>, Option<Server>),
 }
 
 async fn forward(mut config: Config, read: Read<'_>) -> anyhow::Result<()> {
     let mut signals = Signals::install().context("signals cannot be handled")?;
+    let mut server = None;
     loop {
-        match live(config, read, &mut signals).await? {
+        match live(config, server, read, &mut signals).await? {
             End::Stopped => return Ok(()),
-            End::Reloaded(changed) => config = *changed,
+            End::Reloaded(changed, bound) => (config, server) = (*changed, bound),
         }
     }
 }
 
 /// A forwarder, from its start to its end; with another config it is another one, in the same process and with the same place in its group.
-async fn live(config: Config, read: Read<'_>, signals: &mut Signals) -> anyhow::Result<End> {
-    let server = match config.forward.status_listen {
-        Some(address) => Some(Server::open("forward.status_listen", address, config.forward.status_access.as_ref()).await?),
-        None => None,
+async fn live(config: Config, server: Option<Server>, read: Read<'_>, signals: &mut Signals) -> anyhow::Result<End> {
+    let server = match server {
+        Some(bound) => Some(bound),
+        None => pages(&config).await?,
     };
+    let listens = config.forward.status_listen;
     let mut forwarder = Forwarder::start(of_forwarder(config)?)?;
     let (handle, stop) = (forwarder.handle(), CancellationToken::new());
     let helpers = stop.clone().drop_guard();
@@ -81,8 +84,8 @@ async fn live(config: Config, read: Read<'_>, signals: &mut Signals) -> anyhow::
             }
             Request::Reload => {
                 notify::reloading();
-                match read_again(read) {
-                    Ok(changed) => break End::Reloaded(Box::new(changed)),
+                match read_again(read, listens).await {
+                    Ok((changed, server)) => break End::Reloaded(Box::new(changed), server),
                     Err(problems) => problems.iter().for_each(|told| error!("the new config is refused, nothing was changed: {told}")),
                 }
                 notify::ready();
@@ -106,11 +109,22 @@ async fn live(config: Config, read: Read<'_>, signals: &mut Signals) -> anyhow::
     Ok(end)
 }
 
-/// The config anew, if a forwarder can be started with it.
-fn read_again(read: Read<'_>) -> Result<Config, Vec<String>> {
+/// The config anew, if a forwarder can be started with it. Pages at another address than now get theirs at once: it may be in use.
+async fn read_again(read: Read<'_>, listens: Option<SocketAddr>) -> Result<(Config, Option<Server>), Vec<String>> {
     let config = read().map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let tried = of_forwarder(config.clone()).and_then(|config| Ok(Forwarder::try_out(&config)?));
-    tried.map(|()| config).map_err(|error| vec![format!("{error:#}")])
+    tried.map_err(|error| vec![format!("{error:#}")])?;
+    let server = match config.forward.status_listen == listens {
+        true => None,
+        false => pages(&config).await.map_err(|error| vec![service::error::chain(&error)])?,
+    };
+    Ok((config, server))
+}
+
+/// The server of the status pages, bound.
+async fn pages(config: &Config) -> Result<Option<Server>, service::web::Error> {
+    let Some(address) = config.forward.status_listen else { return Ok(None) };
+    Server::open("forward.status_listen", address, config.forward.status_access.as_ref()).await.map(Some)
 }
 
 fn of_forwarder(config: Config) -> anyhow::Result<cloud_forwarder::Config> {
