@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use asset_stream::command::signature::verify;
+use asset_stream::command::status::Status;
 use asset_stream::command::{Command, method_name, method_of};
 use asset_stream::device_file::{DeviceFiles, ItemNames};
 use asset_stream::document::{Document, Environment, Problems};
@@ -17,8 +19,14 @@ pub(crate) fn event_decode(bytes: &[u8]) {
     if let Some(timestamp) = event.timestamp() {
         assert_eq!(Timestamp::parse(&timestamp.to_string()), Some(timestamp));
     }
-    if let Ok((method, _)) = Command::from_event(&event) {
+    if let Ok((method, command)) = Command::from_event(&event) {
         assert_eq!(method_of(&event.id), Some(&*method));
+        // Whatever it is, nobody without a key has signed it.
+        assert!(verify(&[], "A", &method, &command).is_err());
+    }
+    if let Some((_, Ok(status))) = Status::from_event(&event) {
+        let again: Status = serde_json::from_str(&status.encode()).expect("a status");
+        assert_eq!(again, status);
     }
 }
 

@@ -14,6 +14,8 @@
 //! ```
 
 mod envelope;
+pub mod signature;
+pub mod status;
 
 use std::sync::Arc;
 
@@ -44,7 +46,9 @@ pub struct Header {
     pub sender_uuid: String,
     /// As the sender wrote it; see [`Header::time`]. Empty if the sender left it out.
     pub timestamp: String,
-    /// `None` for null or left out.
+    /// From when on it must not be executed, as the sender wrote it; see [`Header::deadline`].
+    pub expires_at: Option<String>,
+    /// `None` for null or left out. See [`signature`].
     pub signature: Option<String>,
     /// Keys that this version does not know, with their JSON as it is written, in the order of the envelope.
     pub further: Vec<(String, String)>,
@@ -54,6 +58,12 @@ impl Header {
     /// When the command was given, by the sender's clock; `None` if that cannot be read.
     pub fn time(&self) -> Option<Timestamp> {
         Timestamp::parse(&self.timestamp)
+    }
+
+    /// From when on it must not be executed; `None` if the sender leaves that to the edge. The error is the text that is no time.
+    pub fn deadline(&self) -> Result<Option<Timestamp>, &str> {
+        let Some(text) = &self.expires_at else { return Ok(None) };
+        Timestamp::parse(text).map(Some).ok_or(text)
     }
 }
 

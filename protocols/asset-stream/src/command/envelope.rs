@@ -64,6 +64,7 @@ fn header(entries: Vec<(String, Box<RawValue>)>) -> Result<Header, NotACommand> 
             "correlation_id" => header.correlation_id = text(&json)?.unwrap_or_default(),
             "sender_uuid" => header.sender_uuid = text(&json)?.unwrap_or_default(),
             "timestamp" => header.timestamp = text(&json)?.unwrap_or_default(),
+            "expires_at" => header.expires_at = text(&json)?,
             "signature" => header.signature = text(&json)?,
             _ => header.further.push((name, json.get().to_owned())),
         }
@@ -86,7 +87,7 @@ fn arguments(entries: Vec<(String, Box<RawValue>)>) -> Result<Vec<(String, Strin
 }
 
 pub(super) fn encode(command: &Command) -> String {
-    let Header { correlation_id, sender_uuid, timestamp, signature, further } = &command.header;
+    let Header { correlation_id, sender_uuid, timestamp, expires_at, signature, further } = &command.header;
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(b"{\"header\":{\"correlation_id\":");
     write_string(correlation_id, &mut out);
@@ -94,6 +95,10 @@ pub(super) fn encode(command: &Command) -> String {
     write_string(sender_uuid, &mut out);
     out.extend_from_slice(b",\"timestamp\":");
     write_string(timestamp, &mut out);
+    if let Some(expires_at) = expires_at {
+        out.extend_from_slice(b",\"expires_at\":");
+        write_string(expires_at, &mut out);
+    }
     out.extend_from_slice(b",\"signature\":");
     match signature {
         Some(signature) => write_string(signature, &mut out),

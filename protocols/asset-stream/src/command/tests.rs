@@ -56,6 +56,17 @@ fn a_command_is_an_event_of_its_target() {
 }
 
 #[test]
+fn a_deadline_is_a_time_or_said_to_be_none() {
+    let deadline = |text: Option<&str>| {
+        let header = Header { expires_at: text.map(str::to_owned), ..Header::default() };
+        header.deadline().map(|time| time.map(Timestamp::millis)).map_err(str::to_owned)
+    };
+    assert_eq!(deadline(None), Ok(None));
+    assert_eq!(deadline(Some("2026-02-21T12:00:00Z")), Ok(Some(1_771_675_200_000)));
+    assert_eq!(deadline(Some("in a minute")), Err("in a minute".to_owned()), "a deadline that cannot be read must not count as none");
+}
+
+#[test]
 fn method_names_are_made_safe() {
     for (name, safe) in [
         ("Temp °C", Some("Temp_C")),
@@ -77,12 +88,13 @@ proptest! {
     #[test]
     fn every_command_reads_back_as_written(
         (correlation_id, sender_uuid, timestamp) in (".+", ".*", ".*"),
-        signature in proptest::option::of(".*"),
+        (expires_at, signature) in (proptest::option::of(".*"), proptest::option::of(".*")),
         further in proptest::collection::btree_map("[a-z]{9,12}", any::<i32>(), 0..4),
         arguments in proptest::collection::btree_map(".*", ".*", 0..6),
     ) {
-        let further = further.into_iter().map(|(name, n)| (name, n.to_string())).filter(|(name, _)| name != "timestamp" && name != "signature");
-        let header = Header { correlation_id, sender_uuid, timestamp, signature, further: further.collect() };
+        let known = ["timestamp", "signature"];
+        let further = further.into_iter().map(|(name, n)| (name, n.to_string())).filter(|(name, _)| !known.contains(&name.as_str()));
+        let header = Header { correlation_id, sender_uuid, timestamp, expires_at, signature, further: further.collect() };
         let command = Command { header, arguments: arguments.into_iter().collect() };
         prop_assert_eq!(Command::decode(&command.encode()).expect("an envelope"), command);
     }
