@@ -16,6 +16,7 @@ pub mod command_line;
 pub mod config;
 pub mod error;
 pub mod host;
+mod journal;
 pub mod kafka;
 pub mod logging;
 pub mod metrics;

@@ -13,6 +13,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use crate::journal::Journal;
+
 /// What is logged unless the config or `RUST_LOG` says otherwise about a part: their directives come on top. librdkafka and the OPC UA
 /// library repeat at warning level what our own code tells once, in plain words.
 const BASE: &str = "info,opcua=error,async_opcua=error,rdkafka=error,librdkafka=error,async_nats=warn";
@@ -64,10 +66,9 @@ fn wanted(filter: Option<&str>) -> Result<EnvFilter, Error> {
 /// Starts logging for this process. `filter` is what the user asked for, e.g. `debug`; panics are logged like errors.
 pub fn init(filter: Option<&str>) -> Result<Logging, Error> {
     let (directives, logging) = reload::Layer::new(wanted(filter)?);
-    let layer = match journal() {
-        // Fields go in under their own upper-case names: DEVICE=, ASSET=.
-        Some(journal) => journal.with_field_prefix(None).boxed(),
-        None => tracing_subscriber::fmt::layer()
+    let layer = match stderr_is_the_journal() {
+        true => Journal::new().boxed(),
+        false => tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
@@ -94,12 +95,11 @@ fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::R
 
 /// The journal, if stderr is connected to it: systemd tells its device and inode in `JOURNAL_STREAM`, so that a shell started below a
 /// service is not mistaken for one.
-fn journal() -> Option<tracing_journald::Layer> {
-    let told = std::env::var("JOURNAL_STREAM").ok()?;
-    let (device, inode) = told.split_once(':')?;
-    let stderr = std::fs::metadata("/proc/self/fd/2").ok()?;
-    let is_journal = device.parse() == Ok(stderr.dev()) && inode.parse() == Ok(stderr.ino());
-    is_journal.then(tracing_journald::layer)?.ok()
+fn stderr_is_the_journal() -> bool {
+    let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let Some((device, inode)) = told.split_once(':') else { return false };
+    let stderr = std::fs::metadata("/proc/self/fd/2");
+    stderr.is_ok_and(|stderr| device.parse() == Ok(stderr.dev()) && inode.parse() == Ok(stderr.ino()))
 }
 
 #[cfg(test)]
