@@ -54,9 +54,13 @@ impl fmt::Display for Problem {
 
 /// Reads a config file, or says everything that is wrong with it, in the order of the file.
 pub fn load<T: DeserializeOwned>(file: &Path) -> Result<T, Vec<Problem>> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
+    let is_other = std::fs::metadata(file).is_ok_and(|found| !found.is_file());
+    let read = if is_other { Err(std::io::Error::other("it is no regular file")) } else { std::fs::read_to_string(file) };
+    let text = read.map_err(|error| {
         let advice = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => "; run this as root, or as a member of the group that owns the file",
+            std::io::ErrorKind::PermissionDenied => {
+                "; run this as root, or as a member of the group that its folder belongs to: adduser USER GROUP, and log in again"
+            }
             _ => "",
         };
         vec![Problem { file: file.to_owned(), line: 0, column: 0, key: String::new(), message: format!("cannot be read: {error}{advice}") }]

@@ -106,8 +106,12 @@ pub fn problems(address: Option<SocketAddr>, access: Option<&Access>, table: &st
     for (key, file) in [("key", &access.key), ("token_file", &access.token_file)] {
         problems.extend(secret::check(file).err().map(|error| (key, crate::error::chain(&error))));
     }
-    if secret::read(&access.token_file).is_ok_and(|token| token.len() < 16) {
-        problems.push(("token_file", "the token is shorter than 16 characters; make one with: openssl rand -hex 32".into()));
+    // What is wrong with the file is said already, unless it is no text.
+    let is_said = problems.iter().any(|(key, _)| *key == "token_file");
+    let is_token = |token: String| (16..=1024).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_said && !secret::read(&access.token_file).is_ok_and(is_token) {
+        let message = "a token has 16 to 1,024 characters, and no spaces or line ends; make one with: openssl rand -hex 32";
+        problems.push(("token_file", message.into()));
     }
     match std::fs::File::open(&access.certificate) {
         Err(error) => problems.push(("certificate", format!("{} cannot be read: {error}", access.certificate.display()))),
@@ -195,7 +199,8 @@ async fn check_token(State(access): State<Access>, request: Request, next: Next)
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
     };
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
+    let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer")).map(|(_, token)| token);
     // Digests are compared, so that the time it takes says nothing about the token.
     match given {
         Some(given) if Sha256::digest(given.trim()) == Sha256::digest(token) => next.run(request).await,

@@ -1,6 +1,7 @@
 //! `openfactory-edge check-config`, and the same check before `run`.
 
 use std::fmt::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -39,7 +40,7 @@ pub(crate) fn run(file: &Path, args: &CheckConfigArgs) -> ExitCode {
         Ok(checked) => checked,
         Err(problems) => return refuse(&problems),
     };
-    for warning in &checked.warnings {
+    for warning in checked.warnings.iter().cloned().chain(hidden_from_the_service(file, &checked.config)) {
         eprintln!("warning: {warning}");
     }
     match print(file, checked, args) {
@@ -49,6 +50,26 @@ pub(crate) fn run(file: &Path, args: &CheckConfigArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What root can read and the service cannot: it runs with the group of the config's folder.
+fn hidden_from_the_service(config_file: &Path, config: &Config) -> Vec<String> {
+    let folder = std::path::absolute(config_file).ok().and_then(|file| Some(std::fs::metadata(file.parent()?).ok()?.gid()));
+    let Some(group) = folder.filter(|group| *group != 0 && rustix::process::geteuid().is_root()) else { return Vec::new() };
+    let devices = std::fs::read_dir(&config.edge.devices).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_yaml = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let told = |file: PathBuf| {
+        let found = std::fs::metadata(&file).ok()?;
+        let may_read = found.mode() & 0o004 != 0 || (found.gid() == group && found.mode() & 0o040 != 0);
+        let name = file.display();
+        (!may_read)
+            .then(|| format!("{name} cannot be read by the service: chgrp --reference={} {name}; chmod 640 {name}", folder_of(config_file)))
+    };
+    [config_file.to_owned()].into_iter().chain(devices.filter(is_yaml)).filter_map(told).collect()
+}
+
+fn folder_of(file: &Path) -> String {
+    file.parent().unwrap_or(Path::new(".")).display().to_string()
 }
 
 fn print(file: &Path, checked: Checked, args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {

@@ -79,6 +79,11 @@ impl Gateways {
         Ok(())
     }
 
+    /// Whether exchanging the devices for these would begin or end any.
+    pub(crate) fn are_others(&self, devices: &[Device]) -> bool {
+        self.running.len() != devices.len() || self.running.iter().any(|running| !devices.contains(&running.device))
+    }
+
     /// Makes these the devices: ends the gateways of those that are gone or changed, starts those that are new or changed, and leaves the
     /// others alone. What a changed device says between its two gateways is told like what it says while the edge is stopped.
     pub(crate) async fn exchange(&mut self, devices: Vec<Device>) -> anyhow::Result<Exchanged> {

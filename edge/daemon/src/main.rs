@@ -75,7 +75,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("openfactory-edge: {error:#}");
-            if error.is::<check::BadConfig>() || error.is::<reload::Refused>() { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
+            if error.is::<check::BadConfig>() || error.is::<reload::Refused>() || error.is::<reload::NotAsked>() {
+                ExitCode::from(BAD_CONFIG)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

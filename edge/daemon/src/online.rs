@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use edge_mirror::Unfit;
 use gateway::Finding;
 use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
@@ -37,15 +38,14 @@ impl Asked {
 pub(crate) fn run(checked: Checked, as_json: bool) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
     let mirror = checked.config.mirror();
-    let topic = mirror.as_ref().map(|mirror| mirror.assets_topic.clone());
-    let kafka = mirror.map(|mirror| std::thread::spawn(move || mirror.ask_topic(BROKERS)));
+    let kafka = mirror.map(|mirror| std::thread::spawn(move || mirror.ask_topics(BROKERS)));
     let asked = runtime.block_on(ask(checked))?;
-    let kafka = kafka.map(|asking| asking.join().unwrap_or_else(|_| Err("the question failed".to_owned())));
+    let kafka = kafka.map(|asking| asking.join().unwrap_or_else(|_| Err(Unfit::Silent("the question failed".to_owned()))));
     let amiss = usize::from(matches!(kafka, Some(Err(_))))
         + asked.iter().filter(|asked| asked.answer.is_err() || asked.missing().next().is_some()).count();
     let text = match as_json {
         true => serde_json::to_string_pretty(&to_json(kafka.as_ref(), &asked))? + "\n",
-        false => to_text(kafka.as_ref(), topic.as_deref(), &asked)?,
+        false => to_text(kafka.as_ref(), &asked)?,
     };
     service::output::print(&text)?;
     if amiss == 0 {
@@ -77,13 +77,24 @@ async fn ask(checked: Checked) -> anyhow::Result<Vec<Asked>> {
     Ok(asked.into_iter().map(|(_, asked)| asked).collect())
 }
 
-fn to_text(kafka: Option<&Result<usize, String>>, topic: Option<&str>, asked: &[Asked]) -> Result<String, std::fmt::Error> {
+/// The mirror's topics with their partitions.
+type Topics = Result<Vec<(String, usize)>, Unfit>;
+
+fn to_text(kafka: Option<&Topics>, asked: &[Asked]) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     let out = &mut text;
     match kafka {
+        None if asked.is_empty() => writeln!(out, "there is nothing to ask: neither [kafka] nor a device")?,
         None => {}
-        Some(Ok(partitions)) => writeln!(out, "kafka     answers; topic {} has {partitions} partitions", topic.unwrap_or_default())?,
-        Some(Err(why)) => writeln!(out, "kafka     AMISS: {why}")?,
+        Some(Ok(topics)) => {
+            let told = |(topic, partitions): &(String, usize)| match partitions {
+                0 => format!("topic {topic} will be made"),
+                partitions => format!("topic {topic} has {partitions} partitions"),
+            };
+            writeln!(out, "kafka     answers; {}", topics.iter().map(told).collect::<Vec<_>>().join(", "))?;
+        }
+        Some(Err(Unfit::NoTopic(why))) => writeln!(out, "kafka     AMISS: answers; {why}")?,
+        Some(Err(Unfit::Silent(why))) => writeln!(out, "kafka     AMISS: {why}")?,
     }
     for asked in asked {
         let name = &asked.device.name;
@@ -102,10 +113,12 @@ fn to_text(kafka: Option<&Result<usize, String>>, topic: Option<&str>, asked: &[
     Ok(text)
 }
 
-fn to_json(kafka: Option<&Result<usize, String>>, asked: &[Asked]) -> Json {
+fn to_json(kafka: Option<&Topics>, asked: &[Asked]) -> Json {
+    let topic = |(topic, partitions): &(String, usize)| json!({"topic": topic, "partitions": partitions});
     let kafka = kafka.map(|answer| match answer {
-        Ok(partitions) => json!({"answers": true, "partitions": partitions}),
-        Err(why) => json!({"answers": false, "why": why}),
+        Ok(topics) => json!({"answers": true, "topics": topics.iter().map(topic).collect::<Vec<_>>()}),
+        Err(Unfit::NoTopic(why)) => json!({"answers": true, "why": why}),
+        Err(Unfit::Silent(why)) => json!({"answers": false, "why": why}),
     });
     let entry = |finding: &Finding| {
         let (usable, told) = match &finding.answer {

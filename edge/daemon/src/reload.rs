@@ -1,8 +1,10 @@
 //! Reading the config again: all of it takes effect, or nothing, and only what changed is touched.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
+use edge_buffer::Health;
 use service::config::Problem;
 use service::notify;
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +18,9 @@ use crate::http::Page;
 use crate::socket;
 use crate::status::{Outcome, Reload};
 
+/// How long reading the config may take. Signals wait meanwhile.
+const READING: Duration = Duration::from_secs(20);
+
 /// What the journal knows these messages by; its catalog explains them.
 const REFUSED: &str = "5c670559a56c4810ae94687bba01f3fb";
 const AT_WORK: &str = "fe9e65a9b37c423d952e68e2741c1814";
@@ -28,11 +33,16 @@ pub(crate) type Reloads = mpsc::Sender<oneshot::Sender<Reload>>;
 #[error("{0}\nthe new config was refused, nothing was changed; the one before is still at work")]
 pub(crate) struct Refused(String);
 
+/// The running edge could not be asked: where it answers stands in the config.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}\nthe running edge was not asked, and goes on with the config that it has")]
+pub(crate) struct NotAsked(String);
+
 /// `openfactory-edge reload`: asks the running edge and prints what it says.
 pub(crate) fn ask(config: &Path) -> anyhow::Result<()> {
     use std::io::BufRead;
     // The socket itself may be what is wrong with the new config.
-    let path = check::socket_of(config).map_err(|bad| Refused(bad.problems))?;
+    let path = check::socket_of(config).map_err(|bad| NotAsked(bad.problems))?;
     let mut line = String::new();
     socket::ask(&path, &socket::Request::Reload {})?.read_line(&mut line).context("the edge took the question and does not answer")?;
     let reload: Reload = serde_json::from_str(&line).context("the edge's answer cannot be read; is it another version?")?;
@@ -71,13 +81,24 @@ impl Edge {
     /// What was done, or what is wrong with the new config.
     async fn read_again(&mut self) -> Result<(Outcome, Vec<String>), Vec<String>> {
         let file = self.file.clone();
-        let read = tokio::task::spawn_blocking(move || check::load(&file)).await.map_err(|error| vec![error.to_string()])?;
+        let reading = tokio::time::timeout(READING, tokio::task::spawn_blocking(move || check::load(&file)));
+        let read = match reading.await {
+            Ok(read) => read.map_err(|error| vec![error.to_string()])?,
+            Err(_) => {
+                return Err(vec![format!("the config's files could not be read within {} s: does a file system hang?", READING.as_secs())]);
+            }
+        };
         let Checked { config, devices, warnings } = read?;
         let fixed = self.config.fixed(&config);
         if !fixed.is_empty() {
             let told =
                 |key: &str| Problem::of(&self.file, key, "changes with a restart only: systemctl restart openfactory-edge").to_string();
             return Err(fixed.into_iter().map(told).collect());
+        }
+        if let Health::Full(why) | Health::Failing(why) = self.log.health()
+            && self.gateways.are_others(&devices)
+        {
+            return Err(vec![format!("the log takes no events, and so no device can begin or end: {why}")]);
         }
         self.gateways.prepare(&devices).map_err(|error| vec![error])?;
         let page = match config.edge.status_listen {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -27,6 +27,8 @@ use crate::status::Sources;
 const LONGEST_REQUEST: u64 = 64 * 1024;
 /// Clients at the same time; a monitoring script gone wild must not take all file descriptors.
 const CLIENTS: usize = 32;
+/// Of them, so many may follow the events: whoever does not read keeps his place, and must not keep others from asking.
+const FOLLOWERS: usize = 16;
 /// How long a client may take to ask, and the daemon to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// `tail` looks back over at most so many events for the last ones of its assets.
@@ -93,7 +95,7 @@ pub(crate) async fn bind(path: &Path) -> anyhow::Result<Listener> {
 
 /// Answers clients until `stop`.
 pub(crate) async fn serve(listener: Listener, sources: Arc<Sources>, reloads: Reloads, stop: CancellationToken) {
-    let places = Arc::new(tokio::sync::Semaphore::new(CLIENTS));
+    let (places, followers) = (Arc::new(Semaphore::new(CLIENTS)), Arc::new(Semaphore::new(FOLLOWERS)));
     let mut clients = tokio::task::JoinSet::new();
     loop {
         let place = tokio::select! {
@@ -107,9 +109,9 @@ pub(crate) async fn serve(listener: Listener, sources: Arc<Sources>, reloads: Re
         };
         match accepted {
             Ok((client, _)) => {
-                let (sources, reloads, stop) = (sources.clone(), reloads.clone(), stop.clone());
+                let (sources, reloads, followers, stop) = (sources.clone(), reloads.clone(), followers.clone(), stop.clone());
                 clients.spawn(async move {
-                    if let Err(error) = answer(client, sources, reloads, stop).await {
+                    if let Err(error) = answer(client, sources, reloads, &followers, stop).await {
                         debug!("a local client went away: {error:#}");
                     }
                     drop(place);
@@ -124,7 +126,13 @@ pub(crate) async fn serve(listener: Listener, sources: Arc<Sources>, reloads: Re
     }
 }
 
-async fn answer(client: UnixStream, sources: Arc<Sources>, reloads: Reloads, stop: CancellationToken) -> anyhow::Result<()> {
+async fn answer(
+    client: UnixStream,
+    sources: Arc<Sources>,
+    reloads: Reloads,
+    followers: &Semaphore,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let (mut read, mut write) = client.into_split();
     let mut line = String::new();
     let mut request = BufReader::new((&mut read).take(LONGEST_REQUEST));
@@ -145,6 +153,11 @@ async fn answer(client: UnixStream, sources: Arc<Sources>, reloads: Reloads, sto
             write.write_all(&answer).await?;
         }
         Ok(Request::Tail { assets, last }) => {
+            let Ok(_place) = followers.try_acquire() else {
+                let told = format!("{FOLLOWERS} clients follow the events already: end one of them");
+                write.write_all(format!("{{\"error\":{}}}\n", serde_json::to_string(&told)?).as_bytes()).await?;
+                return Ok(());
+            };
             let (tx, mut rx) = mpsc::channel::<Vec<u8>>(16);
             let log = sources.log.clone();
             // The log is read by blocking calls; the thread ends when the client's end of the channel is gone.

@@ -109,7 +109,9 @@ fn span(seconds: u64) -> String {
 }
 
 fn print_mirror(out: &mut String, mirror: &MirrorStatus) -> std::fmt::Result {
-    writeln!(out, "mirror    {}: {}", mirror.state, mirror.detail)?;
+    // Right after a start there is nothing to say yet.
+    let detail = if mirror.detail.is_empty() { "asking Kafka" } else { &mirror.detail };
+    writeln!(out, "mirror    {}: {detail}", mirror.state)?;
     writeln!(out, "          acknowledged up to {}, {:.0} events/s", mirror.acknowledged, mirror.rate)?;
     writeln!(out, "backlog   {}", backlog(mirror))?;
     if mirror.refused + mirror.resent > 0 {

@@ -3,7 +3,7 @@
 mod redact;
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -40,7 +40,8 @@ pub(crate) fn run(config: &Path, args: &SupportBundleArgs) -> anyhow::Result<()>
         std::fs::remove_file(&partial).ok();
     }
     written.with_context(|| format!("{} cannot be written", output.display()))?;
-    let told = format!("{}: secrets are left out; look into it (tar -tf) before you give it away\n", output.display());
+    let told =
+        format!("{}: secrets are left out; look into it before you give it away: zstd -dc FILE | tar -xO | less\n", output.display());
     service::output::print(&told).context("its name cannot be printed")
 }
 
@@ -52,8 +53,10 @@ fn write(file: File, config: &Path, args: &SupportBundleArgs) -> anyhow::Result<
         add(&mut tar, name, without_secrets(&output_of(&words)).as_bytes())?;
     }
     for path in config_files(config) {
-        let text = std::fs::read_to_string(&path).map_or_else(|error| format!("cannot be read: {error}\n"), |text| without_secrets(&text));
-        add(&mut tar, &format!("config/{}", path.file_name().unwrap_or_default().to_string_lossy()), text.as_bytes())?;
+        let text = read(&path).map_or_else(|error| format!("cannot be read: {error}\n"), |text| without_secrets(&text));
+        // With their folder: the schema and a device file may have one name.
+        let place: Vec<_> = path.iter().rev().take(2).map(|part| part.to_string_lossy().trim_matches('/').to_owned()).collect();
+        add(&mut tar, &format!("config/{}", place.into_iter().rev().collect::<Vec<_>>().join("/")), text.as_bytes())?;
     }
     tar.into_inner()?.finish()?.sync_all()?;
     Ok(())
@@ -80,11 +83,11 @@ fn commands(config: &Path, since: &str) -> anyhow::Result<Vec<(&'static str, Vec
         ("system", theirs("uname -a")),
         ("release", theirs("cat /etc/os-release")),
         ("clock", theirs("timedatectl")),
-        ("disks", theirs("lsblk -o NAME,TYPE,SIZE,FSTYPE,MOUNTPOINTS,MODEL,WC-CACHE,ROTA")),
+        ("disks", theirs("lsblk -o NAME,TYPE,SIZE,FSTYPE,MOUNTPOINTS,MODEL,ROTA")),
         ("space", theirs("df -h")),
         ("mounts", theirs("findmnt")),
         ("memory", theirs("cat /proc/meminfo")),
-        ("network", theirs("ip addr")),
+        ("network", theirs("cat /proc/net/dev /proc/net/route /etc/resolv.conf")),
     ])
 }
 
@@ -105,6 +108,16 @@ fn output_of(words: &[String]) -> String {
         }
         Err(error) => format!("{} cannot be run: {error}\n", words[0]),
     }
+}
+
+/// A config file's text, of a size that people write. Opened, a pipe would wait for somebody to write.
+fn read(file: &Path) -> std::io::Result<String> {
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(file)?.take(8 << 20).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The config and all device files, as far as they are found.

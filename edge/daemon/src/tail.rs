@@ -9,6 +9,13 @@ use asset_stream::Event;
 use crate::cli::TailArgs;
 use crate::socket::{Request, TailLine, ask};
 
+/// The edge's answer in place of events.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Refusal {
+    error: String,
+}
+
 /// Prints events until the count is reached, the daemon stops or the reader of our output goes away.
 pub(crate) fn run(config: &Path, args: &TailArgs) -> anyhow::Result<()> {
     let socket = crate::check::socket_of(config)?;
@@ -23,6 +30,9 @@ pub(crate) fn run(config: &Path, args: &TailArgs) -> anyhow::Result<()> {
         && let Some(line) = lines.next()
     {
         let line = line?;
+        if let Ok(Refusal { error }) = serde_json::from_str(&line) {
+            anyhow::bail!("{error}");
+        }
         let printed = if args.json { writeln!(out, "{line}") } else { row(&mut out, &line) };
         match printed.and_then(|()| out.flush()) {
             Ok(()) => left -= 1,

@@ -180,7 +180,9 @@ impl Announcer {
         if !self.has_topic {
             match client.partitions(topic) {
                 Err(failure) if failure.class == Class::Topic => {
-                    let CreateTopics::Create { partitions, replication, .. } = &self.config.create_topics else { return Err(failure) };
+                    let CreateTopics::Create { partitions, replication, .. } = &self.config.create_topics else {
+                        return Err(Failure::new(failure.class, self.config.missing(topic)));
+                    };
                     // Each edge reads what others announce in its partition: with one, that grows with the square of the fleet.
                     admin::create(&self.config, topic, *partitions, *replication, &[("cleanup.policy", "compact")])?;
                     info!(topic, "topic created");

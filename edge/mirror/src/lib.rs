@@ -84,6 +84,7 @@ use edge_buffer::Log;
 pub use config::{Config, CreateTopics, OnChangedTopic};
 pub use edges::Announcement;
 pub use error::Error;
+pub use online::Unfit;
 pub use status::{Clock, Facts, State, Status};
 
 use edges::Announcer;

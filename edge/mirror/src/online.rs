@@ -1,31 +1,62 @@
-//! Whether the brokers answer, before anything depends on it.
+//! Whether the brokers answer and have what is needed, before anything depends on it.
 
 use std::time::{Duration, Instant};
 
-use crate::Config;
 use crate::class::{Class, Failure};
 use crate::topic_client::TopicClient;
+use crate::{Config, CreateTopics};
+
+/// Why the mirror could not work with these brokers.
+#[derive(Clone, Debug)]
+pub enum Unfit {
+    /// There is no answer.
+    Silent(String),
+    /// They answer, and have no topic.
+    NoTopic(String),
+}
 
 impl Config {
-    /// Asks the brokers for the asset topic; gives the number of its partitions. Blocks, up to about `within`.
+    /// Asks the brokers for the mirror's topics: their names, and how many partitions they have; 0 for one that the mirror will make. Blocks, up
+    /// to about `within`.
     ///
     /// # Errors
     /// Why there is no answer, or no topic, in words.
-    pub fn ask_topic(&self, within: Duration) -> Result<usize, String> {
+    pub fn ask_topics(&self, within: Duration) -> Result<Vec<(String, usize)>, Unfit> {
         let until = Instant::now() + within;
-        let client = TopicClient::new(self, "check", TopicClient::short_limit(self)).map_err(|error| service::error::chain(&error))?;
+        let client = TopicClient::new(self, "check", TopicClient::short_limit(self))
+            .map_err(|error| Unfit::Silent(service::error::chain(&error)))?;
+        let topics = [&self.assets_topic, &self.edges_topic];
+        topics.into_iter().map(|topic| Ok((topic.clone(), self.ask_topic(&client, topic, until)?))).collect()
+    }
+
+    fn ask_topic(&self, client: &TopicClient, topic: &str, until: Instant) -> Result<usize, Unfit> {
         let mut why: Option<Failure> = None;
         loop {
-            match client.partitions(&self.assets_topic) {
+            match client.partitions(topic) {
                 Ok(partitions) => return Ok(partitions.len()),
                 // A connection takes a moment; what the brokers say themselves does not change.
-                Err(failure) if failure.class == Class::Topic => return Err(failure.text),
+                Err(failure) if failure.class == Class::Topic => match self.create_topics {
+                    CreateTopics::Create { .. } => return Ok(0),
+                    CreateTopics::Never => return Err(Unfit::NoTopic(self.missing(topic))),
+                },
                 Err(failure) if failure.has_reason || why.is_none() => why = Some(failure),
                 Err(_) => {}
             }
             if let Some(why) = why.take_if(|_| Instant::now() >= until) {
-                return Err(why.text);
+                return Err(Unfit::Silent(why.text));
             }
         }
+    }
+
+    /// That a topic is missing, with the command that makes it.
+    pub(crate) fn missing(&self, topic: &str) -> String {
+        let brokers = self.kafka.brokers.join(",");
+        let settings = if topic == self.edges_topic { " --config cleanup.policy=compact" } else { "" };
+        let command = format!(
+            "kafka-topics.sh --bootstrap-server {brokers} --create --topic {topic} --partitions 12 --replication-factor 3{settings}"
+        );
+        format!(
+            "the topic {topic} does not exist and may not be created from here; create it ({command}; fewer copies where there are fewer brokers), or set [mirror.create_topics]"
+        )
     }
 }

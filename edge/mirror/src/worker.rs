@@ -208,12 +208,7 @@ impl Worker {
 
     fn create_topic(&self, topic: &str) -> Result<(), Failure> {
         match &self.config.create_topics {
-            CreateTopics::Never => {
-                let brokers = self.config.kafka.brokers.join(",");
-                let command = format!("kafka-topics.sh --bootstrap-server {brokers} --create --topic {topic} --partitions 12");
-                let text = format!("the topic {topic} does not exist and may not be created from here; create it: {command}");
-                Err(Failure::new(Class::Topic, text))
-            }
+            CreateTopics::Never => Err(Failure::new(Class::Topic, self.config.missing(topic))),
             CreateTopics::Create { partitions, replication, settings } => {
                 let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
                 admin::create(&self.config, topic, *partitions, *replication, &settings)?;

@@ -206,6 +206,10 @@ fn list(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
+    // Opened, a pipe would wait for somebody to write.
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
     std::fs::File::open(file)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

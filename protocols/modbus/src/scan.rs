@@ -209,6 +209,11 @@ impl Search<'_> {
                     (self.most, self.refused) = (given, true);
                 }
             }
+            // The first address was asked for alone; all of them at once says more about how much it gives.
+            let whole = u16::try_from(at - start).unwrap_or(u16::MAX).min(self.most);
+            if whole > self.largest && !self.is_gone() {
+                self.ask(start, whole).await?;
+            }
             ranges.extend(Span::new(self.table, start as u16, u16::try_from(at - start).unwrap_or(u16::MAX)));
             if looked_at < LOOKED_AT && !registers.is_empty() {
                 looked_at += registers.len();

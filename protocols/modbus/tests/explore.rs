@@ -50,7 +50,7 @@ async fn units_ranges_batch_limit_and_word_order_are_found() {
     let mapped = scanner.map(1, &Table::ALL, &(0..=299), |table, at| last = Some((table, at))).await.expect("it answers");
     let ranges = [(Table::Coils, 0, 5), (Table::HoldingRegisters, 10, 80)];
     assert_eq!(mapped.ranges, ranges.map(|(table, start, count)| Span::new(table, start, count).expect("valid")));
-    assert_eq!((mapped.most_registers, mapped.most_bits), (Some(Most::Exactly(20)), Some(Most::AtLeast(4))));
+    assert_eq!((mapped.most_registers, mapped.most_bits), (Some(Most::Exactly(20)), Some(Most::AtLeast(5))));
     let order = mapped.word_order.expect("it sends floats");
     assert!(order.order == "CDAB" && order.sensible == 40, "{order:?}");
     assert_eq!(last, Some((Table::HoldingRegisters, 299)), "every address was looked at");

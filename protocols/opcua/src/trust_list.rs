@@ -101,7 +101,7 @@ impl TrustStore {
     /// from the next attempt to connect on.
     pub fn trust(&self, which: &str) -> Result<Listed, ListError> {
         let elsewhere = Path::new(which);
-        if which.contains('/') && elsewhere.is_file() {
+        if elsewhere.is_file() {
             return self.trust_file(elsewhere);
         }
         let found = the_one(self.rejected()?, which, self.rejected_folder())?;

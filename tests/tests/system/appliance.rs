@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(60);
 const REPOSITORY: &str = "\
     install -D -m 644 /srv/openfactory/openfactory.gpg /etc/apt/keyrings/openfactory.gpg && \
     echo 'deb [signed-by=/etc/apt/keyrings/openfactory.gpg] file:/srv/openfactory stable main' > /etc/apt/sources.list.d/openfactory.list && \
-    apt-get -q update -o Dir::Etc::SourceList=/etc/apt/sources.list.d/openfactory.list -o Dir::Etc::SourceParts=-";
+    apt-get -q update -o Dir::Etc::SourceList=/etc/apt/sources.list.d/openfactory.list -o Dir::Etc::SourceParts=- -o APT::Get::List-Cleanup=0";
 const INSTALL: &str = "apt-get -q -y install openfactory-edge";
 
 fn install(the_box: &Appliance) -> anyhow::Result<()> {
@@ -110,7 +110,7 @@ fn from_apt_install_to_events_in_kafka_and_through_what_a_box_goes_through() -> 
     }
     // As root, before the service ever ran: what it makes must be the service's.
     let said = the_box.expect("openfactory-edge check-config --online")?;
-    assert!(said.contains("has 4 partitions") && !said.contains("AMISS"), "{said}");
+    assert!(said.contains("has 4 partitions, topic") && !said.contains("AMISS"), "{said}");
     start(&the_box, &mut plant)?;
     plant.run_for(Duration::from_secs(2))?;
     wait::until("systemd shows how the edge is", LONG, || {

@@ -23,6 +23,7 @@ mod kafka_outage;
 mod kafka_refusals;
 mod kafka_topic;
 mod late_request;
+mod local_socket;
 mod log_full;
 mod log_tools;
 mod main_path;

@@ -100,6 +100,14 @@ fn a_bad_config_changes_nothing_and_is_told_everywhere() -> anyhow::Result<()> {
     assert_eq!(code, Some(78), "{error}");
     says(&error, &["edge.memory", "edge.toml:6:", "log: ", "systemctl restart openfactory-edge"]);
 
+    // A pipe in place of a file: nobody waits for what it may say.
+    let pipe = plant.edge.config().with_file_name("devices").join("pipe.yaml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status()?.success());
+    let (code, _, error) = plant.edge.command(&["reload"])?;
+    assert_eq!(code, Some(78), "{error}");
+    says(&error, &["pipe.yaml", "no regular file"]);
+    std::fs::remove_file(&pipe)?;
+
     // Mended: the good part takes effect.
     edge_toml(&plant, |text| text.replace("memory = \"8 MiB\"\n[log]\nmax_size = \"1 GiB\"\n", ""))?;
     let (code, said, error) = plant.edge.command(&["reload"])?;

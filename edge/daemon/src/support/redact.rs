@@ -1,7 +1,7 @@
 //! Config text for somebody else's eyes. Rather too much is left out than too little: after the name of a secret the whole rest of the line goes.
 
 /// Parts of keys whose values are secrets; the name of a file that holds one is none.
-const SECRETS: [&str; 6] = ["password", "passwd", "passphrase", "secret", "token", ".pem"];
+const SECRETS: [&str; 8] = ["pass", "pwd", "secret", "token", ".pem", "apikey", "api_key", "oauthbearer"];
 const INSTEAD: &str = " ***";
 
 /// The text, with `***` in place of what follows the name of a secret, on its line and on the lines that belong to it, and of logins in addresses.
@@ -9,23 +9,42 @@ pub(super) fn without_secrets(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     // Indentation of a key whose value goes on below it.
     let mut below: Option<usize> = None;
+    // Brackets that are open where a secret was: its value may stand on any line before they are closed.
+    let mut open = 0;
+    let mut in_key = false;
     for line in text.lines() {
+        if in_key || line.contains("-----BEGIN") {
+            in_key = !line.contains("-----END");
+            continue;
+        }
         let indentation = line.len() - line.trim_start().len();
-        if below.is_some_and(|key| line.trim().is_empty() || indentation > key) {
+        if open > 0 {
+            open += brackets(line);
+            continue;
+        }
+        // A list below a key may stand as far left as the key.
+        let is_item = |key: usize| indentation == key && line.trim_start().starts_with('-');
+        if below.is_some_and(|key| line.trim().is_empty() || indentation > key || is_item(key)) {
             continue;
         }
         below = None;
         match secret(line) {
             Some(end) => {
-                out.push_str(&line[..end]);
+                out.push_str(&without_login(&line[..end]));
                 out.push_str(INSTEAD);
                 below = Some(indentation);
+                open = brackets(line).max(0);
             }
             None => out.push_str(&without_login(line)),
         }
         out.push('\n');
     }
     out
+}
+
+/// How many brackets more are opened than closed.
+fn brackets(line: &str) -> i32 {
+    line.chars().map(|c| i32::from("{[".contains(c)) - i32::from("}]".contains(c))).sum()
 }
 
 /// Where the value of a secret begins in a line: behind the ':' or '=' after its key.
@@ -71,6 +90,11 @@ mod tests {
             ("  password:\n    hush\nnext: 1\n", "  password: ***\nnext: 1\n"),
             ("uri: opc.tcp://me:hush@plc:4840/a\n", "uri: opc.tcp://***@plc:4840/a\n"),
             ("Environment=A=b PASSWORD=hush\n", "Environment=A=b PASSWORD= ***\n"),
+            ("uri: \"opc.tcp://me:hush@plc\", password: y\n", "uri: \"opc.tcp://***@plc\", password: ***\n"),
+            ("a: {user: e, password:\nhush }\nb: 1\n", "a: {user: e, password: ***\nb: 1\n"),
+            ("password:\n- hush\nb: 1\n", "password: ***\nb: 1\n"),
+            ("passwort: hush\npwd: hush\n", "passwort: ***\npwd: ***\n"),
+            ("key: |\n  -----BEGIN PRIVATE KEY-----\n  hush\n  -----END PRIVATE KEY-----\nb: 1\n", "key: |\nb: 1\n"),
             ("urls = [\"nats://a\", \"nats://me:hush@b\"]\n", "urls = [\"nats://a\", \"nats://***@b\"]\n"),
         ] {
             assert_eq!(without_secrets(text), expected, "of {text:?}");

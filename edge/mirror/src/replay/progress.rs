@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -42,9 +43,10 @@ pub(super) struct Progress {
 
 impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, ReplayError> {
-        fs::create_dir_all(path).map_err(failed("create", path))?;
+        fs::create_dir_all(path).and_then(|()| give_to_the_edge(path)).map_err(failed("create", path))?;
         let lock = path.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&lock).map_err(failed("open", &lock))?;
+        give_to_the_edge(&lock).map_err(failed("open", &lock))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: file }),
             Err(fs::TryLockError::WouldBlock) => Err(ReplayError::Busy(lock)),
@@ -91,6 +93,7 @@ impl Progress {
             let mut file = File::create(&temporary)?;
             file.write_all(&serde_json::to_vec(self)?)?;
             file.sync_all()?;
+            give_to_the_edge(&temporary)?;
             fs::rename(&temporary, &self.file)?;
             self.file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
         };
@@ -104,6 +107,13 @@ impl Progress {
             _ => Ok(()),
         }
     }
+}
+
+/// What root makes belongs to whoever has the folder above: the edge's user must be able to go on with it.
+fn give_to_the_edge(made: &Path) -> io::Result<()> {
+    let folder = made.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (folder, own) = (fs::metadata(folder)?, fs::metadata(made)?);
+    if own.uid() == 0 && folder.uid() != 0 { chown(made, Some(folder.uid()), Some(folder.gid())) } else { Ok(()) }
 }
 
 /// A kept run; `None` for any other file, and for those of a later version.
