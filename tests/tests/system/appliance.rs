@@ -186,7 +186,7 @@ fn from_apt_install_to_events_in_kafka_and_through_what_a_box_goes_through() -> 
 fn repack(the_box: &Appliance, version: &str, change: &str) -> anyhow::Result<String> {
     let made = format!("/root/openfactory-edge_{version}.deb");
     the_box.expect(&format!(
-        "rm -rf /root/unpacked && dpkg-deb -R /srv/openfactory/pool/openfactory-edge_*.deb /root/unpacked && cd /root/unpacked && \
+        "rm -rf /root/unpacked && dpkg-deb -R /srv/openfactory/pool/openfactory-edge_*_$(dpkg --print-architecture).deb /root/unpacked && cd /root/unpacked && \
          sed -i 's/^Version: .*/Version: {version}/' DEBIAN/control && {change} && dpkg-deb -b /root/unpacked {made}"
     ))?;
     Ok(made)
