@@ -10,7 +10,7 @@ use system_tests::clock::Clock;
 use system_tests::control_group::ControlGroup;
 use system_tests::devices::{Devices, Make, Plan};
 use system_tests::edge::Edge;
-use system_tests::kafka::Broker;
+use system_tests::kafka::{Broker, Kafka};
 use system_tests::plant::Plant;
 use system_tests::wait::{self, Look};
 use system_tests::{ports, process, tools};
@@ -81,8 +81,13 @@ fn can_read(the_box: &Appliance, user: &str, file: &str) -> anyhow::Result<bool>
 }
 
 fn plant(name: &str, folder: &Path) -> anyhow::Result<Option<(Appliance, Plant)>> {
+    plant_before(name, folder, Broker::shared)
+}
+
+/// A plant before a Kafka of its own, or the shared one.
+fn plant_before(name: &str, folder: &Path, broker: impl FnOnce() -> anyhow::Result<Broker>) -> anyhow::Result<Option<(Appliance, Plant)>> {
     let Some(the_box) = Appliance::boot(folder)? else { return Ok(None) };
-    let mut plant = Plant::new(name, Broker::shared()?, "")?;
+    let mut plant = Plant::new(name, broker()?, "")?;
     for plan in [Plan { rate: 200, ..Plan::new(Make::Asyncua, 1, 20) }, Plan::new(Make::PymodbusTcp, 1, 10)] {
         let devices = Devices::start(plan, plant.folder())?;
         plant.add(devices)?;
@@ -165,6 +170,14 @@ fn from_apt_install_to_events_in_kafka_and_through_what_a_box_goes_through() -> 
     the_box.power_on()?;
     ask_the_box(&the_box, &mut plant)?;
     connected(&the_box, &mut plant)?;
+
+    // A root file system that is kept read-only.
+    let stopped = wait::now();
+    the_box.expect("mount --bind /etc /etc && mount -o remount,bind,ro /etc && ! touch /etc/openfactory-edge/probe 2>/dev/null")?;
+    the_box.expect("systemctl restart openfactory-edge && systemctl reload openfactory-edge")?;
+    connected(&the_box, &mut plant)?;
+    plant.nobody_listened_since(stopped);
+    the_box.expect("umount --lazy /etc")?;
     plant.run_for(Duration::from_secs(2))?;
     clean(&the_box, &mut plant)?;
 
@@ -193,9 +206,10 @@ fn repack(the_box: &Appliance, version: &str, change: &str) -> anyhow::Result<St
 }
 
 #[test]
-fn an_update_under_load_loses_nothing_and_keeps_what_the_user_changed() -> anyhow::Result<()> {
+fn an_update_under_load_and_with_a_backlog_loses_nothing_and_keeps_what_the_user_changed() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let Some((the_box, mut plant)) = plant("update", folder.path())? else { return Ok(()) };
+    let kafka = || Ok(Broker::Own(Kafka::start()?));
+    let Some((the_box, mut plant)) = plant_before("update", folder.path(), kafka)? else { return Ok(()) };
     install(&the_box)?;
     // Nobody has changed the config: an update may, without a question.
     let newer = repack(&the_box, "0.1.1", "echo '# a new default' >> etc/openfactory-edge/edge.toml")?;
@@ -206,6 +220,9 @@ fn an_update_under_load_loses_nothing_and_keeps_what_the_user_changed() -> anyho
     configure(&the_box, &mut plant)?;
     start(&the_box, &mut plant)?;
     plant.run_for(Duration::from_secs(2))?;
+    // Under load, and with a backlog.
+    plant.kafka.own()?.stop()?;
+    plant.run_for(Duration::from_secs(3))?;
     let (before, stopped) = (property(&the_box, "MainPID")?, wait::now());
     // A config that the user did change is kept where nobody can be asked.
     let newest = repack(&the_box, "0.1.2", "echo '# another default' >> etc/openfactory-edge/edge.toml")?;
@@ -214,6 +231,8 @@ fn an_update_under_load_loses_nothing_and_keeps_what_the_user_changed() -> anyho
     wait_another(&the_box, &before, "the update has started the edge again")?;
     connected(&the_box, &mut plant)?;
     plant.nobody_listened_since(stopped);
+    assert!(plant.edge.status()?["mirror"]["backlog"].as_u64().unwrap_or_default() > 0, "there was to be a backlog");
+    plant.kafka.own()?.start_again()?;
     plant.run_for(Duration::from_secs(2))?;
     clean(&the_box, &mut plant)?;
 
