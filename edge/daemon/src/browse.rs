@@ -120,7 +120,7 @@ fn write(file: &Path, asset: &str, args: &BrowseArgs, browsed: &Browsed) -> anyh
     ensure!(variables > 0, "no variable was found; nothing is written");
     let name = asset.to_lowercase();
     let text = format!(
-        "# {variables} variables of {}: delete what nobody needs. Reference: docs/opcua.md\n\ndevices:\n  {}:\n    uuid: {}\n    connector:\n      type: opcua\n{connector}",
+        "# {variables} variables of {}: delete what nobody needs. Reference: /usr/share/doc/openfactory-edge/opcua.md\n\ndevices:\n  {}:\n    uuid: {}\n    connector:\n      type: opcua\n{connector}",
         args.target,
         quoted(&name),
         quoted(asset),

@@ -96,7 +96,7 @@ fn read(device: device_file::Device<'_>, uns: Option<Uns>) -> Option<Device> {
         "opcua" => gateway_opcua::parse(connector).map(Connector::Opcua),
         "modbus" => gateway_modbus::parse(connector).map(Connector::Modbus),
         other => {
-            connector.problem("type", format!("{other:?} is no protocol of this edge; expected opcua or modbus"));
+            connector.problem("type", format!("{other:?} is no protocol of this edge; expected opcua or modbus (what else stands here is looked at when that is right)"));
             None
         }
     };

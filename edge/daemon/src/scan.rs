@@ -144,8 +144,8 @@ fn print_mapped(out: &mut String, endpoint: &Endpoint, unit: u8, mapped: &Mapped
     }
     for (most, of) in [(mapped.most_registers, "registers"), (mapped.most_bits, "bits")] {
         match most {
-            Some(Most::Exactly(count)) => writeln!(out, "  at once            {count} {of}; more is refused")?,
-            Some(Most::AtLeast(count)) => writeln!(out, "  at once            {count} {of} at least")?,
+            Some(Most::Exactly(count)) => writeln!(out, "  {:<18} {count}; more is refused", format!("{of} at once"))?,
+            Some(Most::AtLeast(count)) => writeln!(out, "  {:<18} {count} at least", format!("{of} at once"))?,
             None => {}
         }
     }

@@ -30,7 +30,7 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
     let out = &mut text;
     writeln!(out, "edge {} ({}), version {}, running since {}", status.edge, status.asset, status.version, status.started)?;
     let events = &status.events;
-    writeln!(out, "events    {} accepted, {} durable, {} refused", events.accepted, events.durable, events.refused)?;
+    writeln!(out, "events    {} accepted, {} durable, {} refused since the start", events.accepted, events.durable, events.refused)?;
     writeln!(out, "log       {}", log_line(&status.log))?;
     match &status.mirror {
         Some(mirror) => print_mirror(out, mirror)?,
@@ -128,7 +128,8 @@ fn print_mirror(out: &mut String, mirror: &MirrorStatus) -> std::fmt::Result {
         writeln!(out, "          the topic was not what it had been, {} times; see the journal", mirror.changes)?;
     }
     if let Some(error) = &mirror.last_error {
-        writeln!(out, "          last error: {error}")?;
+        let over = if mirror.state == "mirroring" { ", which is over" } else { "" };
+        writeln!(out, "          last error{over}: {error}")?;
     }
     Ok(())
 }

@@ -73,7 +73,18 @@ impl Failure {
     pub(crate) fn of_call(what: &str, error: &KafkaError, last_error: &LastError) -> Self {
         match last_error.take() {
             Some((class, reason)) => Self { has_reason: true, ..Self::new(class, format!("{what}: {reason}")) },
-            None => Self::new(of_error(error), format!("{what}: {error}")),
+            None => Self::new(of_error(error), format!("{what}: {}", in_words(error))),
         }
     }
+}
+
+/// The error, for people who do not know the client's own words for it.
+fn in_words(error: &KafkaError) -> String {
+    let words = match error.rdkafka_error_code() {
+        Some(Code::BrokerTransportFailure | Code::AllBrokersDown) => "no broker can be reached, or what answers there is no broker",
+        Some(Code::UnsupportedFeature) => "what answers there is no broker, but perhaps a controller: is the port right?",
+        Some(Code::OperationTimedOut) => "there is no answer in time",
+        _ => return error.to_string(),
+    };
+    words.to_owned()
 }
