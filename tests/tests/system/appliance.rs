@@ -17,15 +17,18 @@ use system_tests::{ports, process, tools};
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// What a person types who has the repository on a stick.
-const REPOSITORY: &str = "\
-    install -D -m 644 /srv/openfactory/openfactory.gpg /etc/apt/keyrings/openfactory.gpg && \
-    echo 'deb [signed-by=/etc/apt/keyrings/openfactory.gpg] file:/srv/openfactory stable main' > /etc/apt/sources.list.d/openfactory.list && \
-    apt-get -q update -o Dir::Etc::SourceList=/etc/apt/sources.list.d/openfactory.list -o Dir::Etc::SourceParts=- -o APT::Get::List-Cleanup=0";
+/// What a person types who has the repository on a stick, as its README says it, up to the installation.
+fn repository() -> anyhow::Result<String> {
+    let readme = std::fs::read_to_string(tools::tests_folder().join("../packaging/repository.md"))?;
+    let block = readme.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).context("the README has no commands")?;
+    let lines: Vec<_> = block.lines().take_while(|line| !line.starts_with("apt-get install")).collect();
+    Ok(lines.join(" && "))
+}
+
 const INSTALL: &str = "apt-get -q -y install openfactory-edge";
 
 fn install(the_box: &Appliance) -> anyhow::Result<()> {
-    the_box.expect(REPOSITORY)?;
+    the_box.expect(&repository()?)?;
     the_box.expect(INSTALL).map(drop)
 }
 
@@ -375,7 +378,7 @@ fn dead_links(folder: &Path) -> anyhow::Result<Vec<String>> {
 fn the_units_keep_to_what_they_need() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let Some(the_box) = Appliance::boot(folder.path())? else { return Ok(()) };
-    the_box.expect(REPOSITORY)?;
+    the_box.expect(&repository()?)?;
     the_box.expect("apt-get -q -y install openfactory-edge openfactory-cloud")?;
     for package in ["openfactory-edge", "openfactory-cloud"] {
         assert_eq!(dead_links(&the_box.file(&format!("/usr/share/doc/{package}")))?, Vec::<String>::new(), "links of the handbook");
