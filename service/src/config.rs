@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
+use crate::secret;
+
 /// One thing that is wrong in a config file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -54,9 +56,7 @@ impl fmt::Display for Problem {
 
 /// Reads a config file, or says everything that is wrong with it, in the order of the file.
 pub fn load<T: DeserializeOwned>(file: &Path) -> Result<T, Vec<Problem>> {
-    let is_other = std::fs::metadata(file).is_ok_and(|found| !found.is_file());
-    let read = if is_other { Err(std::io::Error::other("it is no regular file")) } else { std::fs::read_to_string(file) };
-    let text = read.map_err(|error| {
+    let text = secret::expect_regular(file).and_then(|()| std::fs::read_to_string(file)).map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::PermissionDenied => {
                 "; run this as root, or as a member of the group that its folder belongs to: adduser USER GROUP, and log in again"

@@ -43,13 +43,15 @@ pub enum Error {
     Exposed(PathBuf),
 }
 
+/// An error for anything but a regular file: opened, a pipe would wait for somebody to write.
+pub(crate) fn expect_regular(file: &Path) -> io::Result<()> {
+    if fs::metadata(file)?.is_file() { Ok(()) } else { Err(io::Error::other("it is no regular file")) }
+}
+
 /// Whether the file can be read, and not by everybody.
 pub fn check(file: &Path) -> Result<(), Error> {
     let unreadable = |source| Error::Unreadable { file: file.to_owned(), source };
-    // Opened, a pipe would wait for somebody to write.
-    if fs::metadata(file).is_ok_and(|found| !found.is_file()) {
-        return Err(unreadable(io::Error::other("it is no regular file")));
-    }
+    expect_regular(file).map_err(unreadable)?;
     let found = fs::File::open(file).and_then(|file| file.metadata()).map_err(unreadable)?;
     if found.permissions().mode() & 0o007 == 0 { Ok(()) } else { Err(Error::Exposed(file.to_owned())) }
 }

@@ -103,15 +103,15 @@ pub fn problems(address: Option<SocketAddr>, access: Option<&Access>, table: &st
         return reachable.map(|address| ("", told(address))).into_iter().collect();
     };
     let mut problems = Vec::new();
-    for (key, file) in [("key", &access.key), ("token_file", &access.token_file)] {
-        problems.extend(secret::check(file).err().map(|error| (key, crate::error::chain(&error))));
-    }
-    // What is wrong with the file is said already, unless it is no text.
-    let is_said = problems.iter().any(|(key, _)| *key == "token_file");
-    let is_token = |token: String| (16..=1024).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
-    if !is_said && !secret::read(&access.token_file).is_ok_and(is_token) {
-        let message = "a token has 16 to 1,024 characters, and no spaces or line ends; make one with: openssl rand -hex 32";
-        problems.push(("token_file", message.into()));
+    problems.extend(secret::check(&access.key).err().map(|error| ("key", crate::error::chain(&error))));
+    let is_token = |token: &str| (16..=1024).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+    match secret::read(&access.token_file) {
+        Err(error) => problems.push(("token_file", crate::error::chain(&error))),
+        Ok(token) if is_token(&token) => {}
+        Ok(_) => {
+            let message = "a token has 16 to 1,024 characters, and no spaces or line ends; make one with: openssl rand -hex 32";
+            problems.push(("token_file", message.into()));
+        }
     }
     match std::fs::File::open(&access.certificate) {
         Err(error) => problems.push(("certificate", format!("{} cannot be read: {error}", access.certificate.display()))),

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use asset_stream::device_file::files_in;
 use asset_stream::document::{Environment, Problems};
 
 use crate::BAD_CONFIG;
@@ -25,7 +26,7 @@ pub(crate) fn load(file: &Path) -> Result<Checked, Vec<String>> {
     let config = Config::read(file).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let of_devices = Problems::new();
     // As in edge.toml itself.
-    let folder = file.parent().unwrap_or(Path::new(".")).to_owned();
+    let folder = folder_of(file).to_owned();
     let environment = Environment::process().with_paths(move |path| service::secret::locate(&folder, path));
     let devices = devices::load(&config, environment, &of_devices);
     let warnings = of_devices.warnings().iter().map(ToString::to_string).collect();
@@ -56,20 +57,20 @@ pub(crate) fn run(file: &Path, args: &CheckConfigArgs) -> ExitCode {
 fn hidden_from_the_service(config_file: &Path, config: &Config) -> Vec<String> {
     let folder = std::path::absolute(config_file).ok().and_then(|file| Some(std::fs::metadata(file.parent()?).ok()?.gid()));
     let Some(group) = folder.filter(|group| *group != 0 && rustix::process::geteuid().is_root()) else { return Vec::new() };
-    let devices = std::fs::read_dir(&config.edge.devices).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_yaml = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let devices = files_in(&config.edge.devices).unwrap_or_default();
     let told = |file: PathBuf| {
         let found = std::fs::metadata(&file).ok()?;
         let may_read = found.mode() & 0o004 != 0 || (found.gid() == group && found.mode() & 0o040 != 0);
         let name = file.display();
-        (!may_read)
-            .then(|| format!("{name} cannot be read by the service: chgrp --reference={} {name}; chmod 640 {name}", folder_of(config_file)))
+        (!may_read).then(|| {
+            format!("{name} cannot be read by the service: chgrp --reference={} {name}; chmod 640 {name}", folder_of(config_file).display())
+        })
     };
-    [config_file.to_owned()].into_iter().chain(devices.filter(is_yaml)).filter_map(told).collect()
+    [config_file.to_owned()].into_iter().chain(devices).filter_map(told).collect()
 }
 
-fn folder_of(file: &Path) -> String {
-    file.parent().unwrap_or(Path::new(".")).display().to_string()
+fn folder_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new("."))
 }
 
 fn print(file: &Path, checked: Checked, args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {

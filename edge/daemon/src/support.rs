@@ -3,7 +3,7 @@
 mod redact;
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use asset_stream::Timestamp;
+use asset_stream::device_file::files_in;
+use asset_stream::document;
 use redact::without_secrets;
 
 use crate::cli::SupportBundleArgs;
@@ -53,7 +55,8 @@ fn write(file: File, config: &Path, args: &SupportBundleArgs) -> anyhow::Result<
         add(&mut tar, name, without_secrets(&output_of(&words)).as_bytes())?;
     }
     for path in config_files(config) {
-        let text = read(&path).map_or_else(|error| format!("cannot be read: {error}\n"), |text| without_secrets(&text));
+        let text = document::read(&path)
+            .map_or_else(|error| format!("cannot be read: {error}\n"), |bytes| without_secrets(&String::from_utf8_lossy(&bytes)));
         // With their folder: the schema and a device file may have one name.
         let place: Vec<_> = path.iter().rev().take(2).map(|part| part.to_string_lossy().trim_matches('/').to_owned()).collect();
         add(&mut tar, &format!("config/{}", place.into_iter().rev().collect::<Vec<_>>().join("/")), text.as_bytes())?;
@@ -110,25 +113,11 @@ fn output_of(words: &[String]) -> String {
     }
 }
 
-/// A config file's text, of a size that people write. Opened, a pipe would wait for somebody to write.
-fn read(file: &Path) -> std::io::Result<String> {
-    if !std::fs::metadata(file)?.is_file() {
-        return Err(std::io::Error::other("it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(file)?.take(8 << 20).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
 /// The config and all device files, as far as they are found.
 fn config_files(config: &Path) -> Vec<PathBuf> {
     let read = Config::read(config).map(|config| (config.edge.devices, config.edge.uns_schema));
     let (devices, schema) = read.unwrap_or_else(|_| (config.with_file_name("devices"), None));
-    let mut files: Vec<_> = std::fs::read_dir(devices).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"));
-    files.sort();
-    files.splice(0..0, [config.to_owned()].into_iter().chain(schema));
-    files
+    [config.to_owned()].into_iter().chain(schema).chain(files_in(&devices).unwrap_or_default()).collect()
 }
 
 fn add<W: Write>(tar: &mut tar::Builder<W>, name: &str, bytes: &[u8]) -> anyhow::Result<()> {

@@ -192,6 +192,18 @@ impl Config {
         problems.extend(self.kafka.protect(&PROTECTED).map_err(Error::Kafka).err());
         problems
     }
+
+    /// That a topic is missing, with the command that makes it.
+    pub(crate) fn missing(&self, topic: &str) -> String {
+        let brokers = self.kafka.brokers.join(",");
+        let settings = if topic == self.edges_topic { " --config cleanup.policy=compact" } else { "" };
+        let command = format!(
+            "kafka-topics.sh --bootstrap-server {brokers} --create --topic {topic} --partitions 12 --replication-factor 3{settings}"
+        );
+        format!(
+            "the topic {topic} does not exist and may not be created from here; create it ({command}; fewer copies where there are fewer brokers), or set [mirror.create_topics]"
+        )
+    }
 }
 
 #[cfg(test)]

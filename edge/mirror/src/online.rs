@@ -47,16 +47,4 @@ impl Config {
             }
         }
     }
-
-    /// That a topic is missing, with the command that makes it.
-    pub(crate) fn missing(&self, topic: &str) -> String {
-        let brokers = self.kafka.brokers.join(",");
-        let settings = if topic == self.edges_topic { " --config cleanup.policy=compact" } else { "" };
-        let command = format!(
-            "kafka-topics.sh --bootstrap-server {brokers} --create --topic {topic} --partitions 12 --replication-factor 3{settings}"
-        );
-        format!(
-            "the topic {topic} does not exist and may not be created from here; create it ({command}; fewer copies where there are fewer brokers), or set [mirror.create_topics]"
-        )
-    }
 }

@@ -33,7 +33,7 @@ mod names;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::document::{Document, Environment, MAX_BYTES, Place, Problem, Problems, Section};
+use crate::document::{self, Document, Environment, Place, Problem, Problems, Section};
 use crate::subject;
 
 pub use access::Access;
@@ -74,14 +74,14 @@ impl DeviceFiles {
         let mut unreadable = Vec::new();
         for path in paths {
             let path = path.as_ref();
-            match list(path) {
+            match files_in(path) {
                 Ok(listed) => files.extend(listed),
                 Err(error) => unreadable.push(Place::file(path).problem("", format!("cannot be read: {error}"))),
             }
         }
         let mut contents = Vec::with_capacity(files.len());
         for file in files {
-            match read(&file) {
+            match document::read(&file) {
                 Ok(bytes) => contents.push((file, bytes)),
                 Err(error) => unreadable.push(Place::file(&file).problem("", format!("cannot be read: {error}"))),
             }
@@ -185,7 +185,8 @@ fn is_usable(uuid: &str, section: &Section<'_>) -> bool {
     true
 }
 
-fn list(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The device files of a folder, by name: all `*.yaml` and `*.yml` in it (not below it) that are not hidden; or the file itself.
+pub fn files_in(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !std::fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -200,18 +201,6 @@ fn list(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
-}
-
-/// One byte more than is allowed is enough to see that a file is too large.
-fn read(file: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    // Opened, a pipe would wait for somebody to write.
-    if !std::fs::metadata(file)?.is_file() {
-        return Err(std::io::Error::other("it is no regular file"));
-    }
-    std::fs::File::open(file)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ mod problem;
 mod section;
 mod tree;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use environment::Environment;
@@ -84,6 +85,17 @@ impl Document {
         };
         Section::new(reading, String::new(), Position { line: 1, column: 1 }, entries)
     }
+}
+
+/// A file's bytes, for [`Document::parse`]: of one that is too large, as many as show it. Opened, a pipe would wait for somebody to write:
+/// anything but a regular file is an error. Blocks.
+pub fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// What every node and section of one reading shares.

@@ -37,7 +37,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::device_file::Device;
-use crate::document::{Document, Environment, Place, Problems};
+use crate::document::{self, Document, Environment, Place, Problems};
 
 /// The level that is the asset itself, the last that a device has.
 const ASSET: &str = "asset";
@@ -84,7 +84,7 @@ pub struct Uns {
 impl Schema {
     /// Reads a schema file. `None`: problems were recorded. Blocks.
     pub fn load(file: &Path, environment: &Environment, problems: &Problems) -> Option<Self> {
-        match std::fs::read(file) {
+        match document::read(file) {
             Ok(bytes) => Self::parse(file, &bytes, environment, problems),
             Err(error) => {
                 problems.push(Place::file(file).problem("", format!("cannot be read: {error}")));
