@@ -36,6 +36,7 @@ mod event;
 pub mod facts;
 mod gap;
 pub mod headers;
+pub mod partition;
 mod sample;
 pub mod serving;
 pub mod subject;

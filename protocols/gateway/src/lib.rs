@@ -6,10 +6,12 @@
 //! Promises:
 //! - [`DeviceLink::send`] waits when the edge is behind (back-pressure) and never drops.
 //! - Memory between gateways and the log is bounded in bytes ([`channel`]).
+//! - What a device is asked to do goes through [`Actions`], and is put to it at most once.
 //! - [`supervise`] keeps one device's failure, panics included, to that device, and tells `avail` honestly.
 //!
 //! Non-goals: a plugin registry, knowledge of any protocol.
 
+mod actions;
 mod backoff;
 mod error;
 mod finding;
@@ -17,6 +19,7 @@ mod link;
 mod status;
 mod supervise;
 
+pub use actions::{Actions, Ending, Pending, Refusal, Request};
 pub use backoff::Backoff;
 pub use error::chain;
 pub use finding::Finding;

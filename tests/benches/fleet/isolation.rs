@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use asset_stream::partition;
 use serde_json::Value as Json;
 use system_tests::cloud::{Forwarder, Settings};
 use system_tests::kafka::Kafka;
@@ -13,7 +14,6 @@ use system_tests::nats::{Nats, Subscriber};
 use system_tests::wait::{self, Look};
 
 use crate::edge::{Edge, Fleet, Plan};
-use crate::partition::partition_of;
 use crate::{PARTITIONS, TOPIC, edges};
 
 /// Between two misfortunes of one kind.
@@ -147,7 +147,7 @@ impl Scene<'_> {
             let made = json["VALUE"].as_i64().context("a value that is no time")?;
             if (begin..end).contains(&made) {
                 let asset = message.subject.split('.').next().unwrap_or_default();
-                let is_together = partition_of(asset.as_bytes(), PARTITIONS) < PARTITIONS / 2;
+                let is_together = partition::of_key(asset.as_bytes(), PARTITIONS) < PARTITIONS / 2;
                 if is_together { &mut together } else { &mut apart }.push(message.at - made);
             }
         }
@@ -166,7 +166,7 @@ impl Scene<'_> {
             Misfortune::Drain(rate) => (rate, self.kafka.bootstrap(), self.setting.backlog),
         };
         let all = (0..).map(|n| Arc::from(format!("UNLUCKY-{}-{n}", self.drains)));
-        let assets = all.filter(|asset: &Arc<str>| partition_of(asset.as_bytes(), PARTITIONS) < PARTITIONS / 2).take(ASSETS).collect();
+        let assets = all.filter(|asset: &Arc<str>| partition::of_key(asset.as_bytes(), PARTITIONS) < PARTITIONS / 2).take(ASSETS).collect();
         let edge = Edge::new(self.folder, Plan { id: format!("unlucky-{}", self.drains), assets, bootstrap, rate })?;
         edge.fill(events)?;
         Ok(Some(edge))

@@ -9,7 +9,6 @@ mod broker;
 mod cost;
 mod edge;
 mod isolation;
-mod partition;
 
 use std::path::Path;
 use std::sync::Arc;
