@@ -10,9 +10,11 @@ use tracing::{Instrument, info_span};
 
 use crate::config::{Config, Endpoint, Sharing, Timing};
 use crate::connect::Payload;
+use crate::errand::{Ask, Errand, Question, Turn, Unwritten};
 use crate::error::Error;
-use crate::serve::{Ask, Bus};
+use crate::serve::Bus;
 use crate::types::Span;
+use crate::write::Write;
 
 /// Devices that can have a question waiting before the next has to wait for a place.
 const WAITING: usize = 64;
@@ -33,7 +35,7 @@ enum Key {
 struct Shared {
     endpoint: Endpoint,
     name: Arc<str>,
-    asks: Mutex<Option<mpsc::WeakSender<Ask>>>,
+    doors: Mutex<Option<(mpsc::WeakSender<Ask>, mpsc::WeakSender<Ask>)>>,
     members: Arc<Members>,
 }
 
@@ -84,34 +86,49 @@ impl Lease {
     /// An endpoint that no other device knows of.
     pub(crate) fn alone(endpoint: &Endpoint) -> Self {
         let name = endpoint.to_string().into();
-        Self(Arc::new(Shared { endpoint: endpoint.clone(), name, asks: Mutex::default(), members: Arc::default() }))
+        Self(Arc::new(Shared { endpoint: endpoint.clone(), name, doors: Mutex::default(), members: Arc::default() }))
     }
 
     /// Joins the task that serves the endpoint, starting it if nobody has. It ends with its last member.
     pub(crate) fn join(&self) -> Member {
         let shared = &self.0;
-        let mut asks = lock(&shared.asks);
-        let running = asks.as_ref().and_then(mpsc::WeakSender::upgrade).filter(|sender| !sender.is_closed());
-        let sender = running.unwrap_or_else(|| {
-            let (sender, receiver) = mpsc::channel(WAITING);
-            *asks = Some(sender.downgrade());
+        let mut doors = lock(&shared.doors);
+        let upgrade = |(polls, commands): &(mpsc::WeakSender<Ask>, mpsc::WeakSender<Ask>)| Some((polls.upgrade()?, commands.upgrade()?));
+        let running = doors.as_ref().and_then(upgrade).filter(|(polls, _)| !polls.is_closed());
+        let (polls, commands) = running.unwrap_or_else(|| {
+            let ((polls, waiting), (commands, urgent)) = (mpsc::channel(WAITING), mpsc::channel(WAITING));
+            *doors = Some((polls.downgrade(), commands.downgrade()));
             let bus = Bus::new(shared.endpoint.clone(), shared.name.clone(), shared.members.clone());
             let span = info_span!(parent: None, "modbus", endpoint = %shared.name);
-            tokio::spawn(bus.run(receiver).instrument(span));
-            sender
+            tokio::spawn(bus.run(Waiting { polls: waiting, commands: urgent }).instrument(span));
+            (polls, commands)
         });
-        let id = shared.members.enter();
-        Member { id, sender, members: shared.members.clone(), endpoint: shared.name.clone(), opened: shared.members.opened.subscribe() }
+        let asker = Asker { id: shared.members.enter(), polls, commands, endpoint: shared.name.clone() };
+        Member { asker, members: shared.members.clone(), opened: shared.members.opened.subscribe() }
     }
+}
+
+/// What waits for its turn on an endpoint.
+pub(crate) struct Waiting {
+    pub(crate) polls: mpsc::Receiver<Ask>,
+    /// Goes before polls: few, and somebody waits for them.
+    pub(crate) commands: mpsc::Receiver<Ask>,
 }
 
 /// A device at work on its endpoint.
 pub(crate) struct Member {
-    id: u64,
-    sender: mpsc::Sender<Ask>,
+    asker: Asker,
     members: Arc<Members>,
-    endpoint: Arc<str>,
     opened: watch::Receiver<u64>,
+}
+
+/// A device's way to ask, also for commands while it is polled.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    id: u64,
+    polls: mpsc::Sender<Ask>,
+    commands: mpsc::Sender<Ask>,
+    endpoint: Arc<str>,
 }
 
 /// What a device answered, and when.
@@ -121,14 +138,44 @@ pub(crate) struct Answer {
     pub(crate) at: Timestamp,
 }
 
+impl Asker {
+    /// Reads before any poll that waits. Cancel safe.
+    pub(crate) async fn read(&self, unit: u8, span: Span, timing: &Timing) -> Result<Answer, Error> {
+        self.ask(&self.commands, unit, span, timing).await
+    }
+
+    async fn ask(&self, door: &mpsc::Sender<Ask>, unit: u8, span: Span, timing: &Timing) -> Result<Answer, Error> {
+        let stopped = || Error::Stopped { endpoint: self.endpoint.clone() };
+        let (reply, answer) = oneshot::channel();
+        let question = Question { member: self.id, unit, span, timing: *timing };
+        door.send(Ask { question, errand: Errand::Read(reply) }).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Writes once, when it is its turn; with `turn` it can be taken back until then. Whoever stops waiting does not know what becomes of it.
+    pub(crate) async fn write(&self, unit: u8, write: Write, turn: Turn, timing: &Timing) -> Result<(), Unwritten> {
+        let stopped = || Error::Stopped { endpoint: self.endpoint.clone() };
+        let (reply, written) = oneshot::channel();
+        let question = Question { member: self.id, unit, span: write.span(), timing: *timing };
+        let ask = Ask { question, errand: Errand::Write(write, turn.clone(), reply) };
+        self.commands.send(ask).await.map_err(|_| Unwritten::NotSent(stopped()))?;
+        match written.await {
+            Ok(written) => written,
+            Err(_) if turn.take() => Err(Unwritten::NotSent(stopped())),
+            Err(_) => Err(Unwritten::Sent(stopped())),
+        }
+    }
+}
+
 impl Member {
     /// Asks when it is this device's turn. Cancel safe.
     pub(crate) async fn ask(&self, unit: u8, span: Span, timing: &Timing) -> Result<Answer, Error> {
-        let stopped = || Error::Stopped { endpoint: self.endpoint.clone() };
-        let (reply, answer) = oneshot::channel();
-        let ask = Ask { member: self.id, unit, span, timing: *timing, reply };
-        self.sender.send(ask).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        self.asker.ask(&self.asker.polls, unit, span, timing).await
+    }
+
+    /// The way to ask for commands; it goes with this.
+    pub(crate) fn asker(&self) -> Asker {
+        self.asker.clone()
     }
 
     /// Waits until the endpoint is opened anew, by whichever device. Cancel safe.
@@ -146,13 +193,13 @@ impl Member {
 
     /// Whether the task that serves the endpoint has ended.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.sender.is_closed()
+        self.asker.polls.is_closed()
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.members.leave(self.id);
+        self.members.leave(self.asker.id);
     }
 }
 

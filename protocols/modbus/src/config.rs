@@ -10,6 +10,7 @@ use asset_stream::device_file::Access;
 use crate::decode::Decoder;
 use crate::plan::Limits;
 use crate::types::{Report, Span};
+use crate::write::Functions;
 
 /// One device: one unit id on one connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Config {
     pub timing: Timing,
     /// What fits into a request.
     pub limits: Limits,
+    /// The functions that it is written with.
+    pub functions: Functions,
     /// How often variables are read.
     pub groups: Vec<Group>,
     /// What is read.
@@ -206,7 +209,7 @@ pub struct Variable {
     pub deadband: f64,
     /// When a reading is told.
     pub report: Report,
-    /// Whether commands may write it, once there are any.
+    /// Whether commands may write it.
     pub access: Access,
     /// Its group, an index into [`Config::groups`].
     pub group: usize,

@@ -14,6 +14,7 @@ use tokio_serial::{ClearBuffer, DataBits, FlowControl, SerialPort, SerialPortBui
 use crate::config::{Endpoint, Framing, Parity, SerialLine};
 use crate::error::{Error, Exception};
 use crate::types::{Span, Table};
+use crate::write::Ready;
 
 /// What a device answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +114,6 @@ async fn drain(stream: &mut (impl AsyncRead + Unpin), until: Option<Instant>) ->
 impl Connection {
     /// Asks for a span. After any error but [`Error::Refused`], and when the future is dropped, the connection is out of step: drop it.
     pub(crate) async fn ask(&mut self, unit: u8, span: Span) -> Result<Payload, Error> {
-        self.context.set_slave(Slave(unit));
         let (start, count) = (span.start(), span.count());
         let request = match span.table() {
             Table::Coils => Request::ReadCoils(start, count),
@@ -121,22 +121,43 @@ impl Connection {
             Table::InputRegisters => Request::ReadInputRegisters(start, count),
             Table::HoldingRegisters => Request::ReadHoldingRegisters(start, count),
         };
-        let garbled = |detail: String| Error::Garbled { endpoint: self.endpoint.clone(), unit, span, detail: detail.into() };
-        // `call`, not the library's reading functions: those do not check how much came.
-        let payload = match self.context.call(request).await {
-            Ok(Ok(response)) => payload(response, span).map_err(garbled)?,
-            Ok(Err(exception)) => {
-                self.answered += 1;
-                return Err(Error::Refused { endpoint: self.endpoint.clone(), unit, span, exception: code(exception) });
-            }
-            Err(LibraryError::Protocol(mismatch)) => return Err(garbled(describe(&mismatch))),
-            Err(LibraryError::Transport(cause)) if cause.kind() == io::ErrorKind::InvalidData => return Err(garbled(cause.to_string())),
-            Err(LibraryError::Transport(cause)) => {
-                return Err(Error::Disconnected { endpoint: self.endpoint.clone(), cause: Arc::new(plain(cause)) });
-            }
-        };
+        let response = self.call(unit, span, request).await?;
+        let payload = payload(response, span).map_err(|detail| self.garbled(unit, span, detail))?;
         self.answered += 1;
         Ok(payload)
+    }
+
+    /// Writes, once. An error says nothing about whether it was done, but for [`Error::Refused`]; and it is the same with the connection as after [`Self::ask`].
+    pub(crate) async fn write(&mut self, unit: u8, ready: &Ready) -> Result<(), Error> {
+        let response = self.call(unit, ready.span, ready.request()).await?;
+        if !ready.is_confirmed_by(&response) {
+            return Err(self.garbled(unit, ready.span, "it does not say back what was to be written".to_owned()));
+        }
+        self.answered += 1;
+        Ok(())
+    }
+
+    async fn call(&mut self, unit: u8, span: Span, request: Request<'_>) -> Result<Response, Error> {
+        self.context.set_slave(Slave(unit));
+        // `call`, not the library's reading functions: those do not check how much came.
+        match self.context.call(request).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(exception)) => {
+                self.answered += 1;
+                Err(Error::Refused { endpoint: self.endpoint.clone(), unit, span, exception: code(exception) })
+            }
+            Err(LibraryError::Protocol(mismatch)) => Err(self.garbled(unit, span, describe(&mismatch))),
+            Err(LibraryError::Transport(cause)) if cause.kind() == io::ErrorKind::InvalidData => {
+                Err(self.garbled(unit, span, cause.to_string()))
+            }
+            Err(LibraryError::Transport(cause)) => {
+                Err(Error::Disconnected { endpoint: self.endpoint.clone(), cause: Arc::new(plain(cause)) })
+            }
+        }
+    }
+
+    fn garbled(&self, unit: u8, span: Span, detail: String) -> Error {
+        Error::Garbled { endpoint: self.endpoint.clone(), unit, span, detail: detail.into() }
     }
 }
 

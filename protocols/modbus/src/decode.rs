@@ -53,7 +53,8 @@ impl Decoder {
         }
     }
 
-    fn register(&self, register: u16) -> u16 {
+    /// A register with its bytes in the device's order, or back.
+    pub(crate) fn register(&self, register: u16) -> u16 {
         if self.order.swaps_bytes() { register.swap_bytes() } else { register }
     }
 

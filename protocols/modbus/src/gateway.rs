@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use gateway::{DeviceLink, Gateway, RunFuture};
+use gateway::{Actions, DeviceLink, Gateway, RunFuture};
 use tokio_util::sync::CancellationToken;
 
+use crate::actions::{ModbusActions, Presence};
 use crate::bus::{Buses, Lease};
 use crate::config::Config;
 use crate::error::Error;
@@ -15,6 +16,7 @@ use crate::poll::Device;
 pub struct ModbusGateway {
     config: Arc<Config>,
     lease: Lease,
+    presence: Presence,
 }
 
 impl ModbusGateway {
@@ -24,15 +26,20 @@ impl ModbusGateway {
     /// [`Error::Contradiction`]: another device gives the same serial port or socket other settings.
     pub fn new(config: Config, buses: &Buses) -> Result<Self, Error> {
         let lease = buses.lease(&config)?;
-        Ok(Self { config: Arc::new(config), lease })
+        Ok(Self { config: Arc::new(config), lease, presence: Presence::default() })
+    }
+
+    /// The way to ask the device to do something; the same through all runs.
+    pub fn actions(&self) -> Arc<dyn Actions> {
+        Arc::new(ModbusActions::new(self.config.clone(), &self.presence))
     }
 }
 
 impl Gateway for ModbusGateway {
     fn run(&self, link: DeviceLink, stop: CancellationToken) -> RunFuture {
-        let (config, lease) = (self.config.clone(), self.lease.clone());
+        let (config, lease, presence) = (self.config.clone(), self.lease.clone(), self.presence.clone());
         Box::pin(async move {
-            let device = Device::new(config, link, lease.join());
+            let device = Device::new(config, link, lease.join(), presence);
             // Dropping the device leaves the connection in step: its task owns every question. A closed link means that the edge stops.
             let _ = stop.run_until_cancelled(device.run()).await;
         })

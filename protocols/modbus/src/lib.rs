@@ -9,9 +9,10 @@
 //! - A variable that the device refuses harms no other: requests are split until it stands alone, and it is told as bad once.
 //! - After an outage every value is told anew.
 //! - Polls that a device has no time for are skipped, not queued, and that is said.
-//! - Reads may be repeated, and nothing is ever written.
+//! - Reads may be repeated. Writes are sent once, by commands alone ([`gateway::Actions`]), and what became of one is told as it is known: where
+//!   no answer came, or a strange one, that is `Unknown`.
 //!
-//! Non-goals: Modbus ASCII, Modbus UDP, TLS; writing (a later step); being a server.
+//! Non-goals: Modbus ASCII, Modbus UDP, TLS; being a server.
 //!
 //! ```
 //! use asset_stream::document::{Document, Environment, Problems};
@@ -25,11 +26,14 @@
 //! let gateway = ModbusGateway::new(config, &buses).expect("no contradiction");
 //! ```
 
+mod actions;
 mod bus;
 mod config;
 mod connect;
 mod cycle;
 mod decode;
+mod encode;
+mod errand;
 mod error;
 mod gateway;
 mod guess;
@@ -42,6 +46,7 @@ mod schedule;
 mod serve;
 mod told;
 mod types;
+mod write;
 
 pub use bus::Buses;
 pub use config::{Config, Endpoint, Framing, Group, Interval, Parity, SerialLine, Sharing, Timing, Variable};
@@ -54,3 +59,4 @@ pub use plan::{Block, Join, Limits, plan};
 pub use probe::probe;
 pub use scan::{Mapped, Most, Presence, Scanner};
 pub use types::{Bits, DataType, Encoding, Report, Scaling, Span, Table, Trim, WordOrder, parse_reference};
+pub use write::{Functions, One, SomeBits};

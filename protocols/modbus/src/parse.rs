@@ -19,7 +19,7 @@ use variable::{Lasting, variable};
 pub fn parse(section: Section<'_>) -> Option<Config> {
     let mut connector = Reader::new(section);
     let reached = reached(&mut connector);
-    let (limits, retry_refused) = requests(&mut connector);
+    let (limits, functions, retry_refused) = requests(&mut connector);
     let mut groups = Groups::read(&mut connector);
     let mut names = ItemNames::new();
     let mut variables = Vec::new();
@@ -27,7 +27,7 @@ pub fn parse(section: Section<'_>) -> Option<Config> {
     for (key, lasting) in [("variables", Lasting::Variable), ("constants", Lasting::Constant)] {
         for (name, entry) in connector.section.entries(key) {
             sound &= names.claim(&name, &entry);
-            match variable(&name, Reader::new(entry.clone()), lasting, &limits, &mut groups) {
+            match variable(&name, Reader::new(entry.clone()), lasting, (&limits, functions), &mut groups) {
                 Some(variable) => variables.push((variable, entry)),
                 None => sound = false,
             }
@@ -40,7 +40,15 @@ pub fn parse(section: Section<'_>) -> Option<Config> {
     let sound = sound && groups.sound && connector.finish();
     let (endpoint, unit, timing) = reached?;
     let variables = variables.into_iter().map(|(variable, _)| variable).collect();
-    sound.then_some(Config { endpoint, unit, timing: Timing { retry_refused, ..timing }, limits, groups: groups.list, variables })
+    sound.then_some(Config {
+        endpoint,
+        unit,
+        timing: Timing { retry_refused, ..timing },
+        limits,
+        functions,
+        groups: groups.list,
+        variables,
+    })
 }
 
 /// Two values that share a register, of which neither is bits of it, are usually one wrong address.

@@ -9,6 +9,7 @@ use gateway::{Backoff, Closed, DeviceLink, Outcome, Receipt, chain};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
+use crate::actions::Presence;
 use crate::bus::{Answer, Member};
 use crate::config::{Config, Group, Interval};
 use crate::cycle::Cycle;
@@ -51,6 +52,7 @@ pub(crate) struct Device {
     config: Arc<Config>,
     link: DeviceLink,
     member: Member,
+    presence: Presence,
     items: Vec<Arc<DataItem>>,
     /// For each group, the requests of a device that refuses nothing.
     plans: Vec<Vec<Arc<Block>>>,
@@ -77,13 +79,21 @@ impl From<Closed> for End {
     }
 }
 
+impl Drop for Device {
+    fn drop(&mut self) {
+        // Nobody asks it any more; also where the gateway failed.
+        self.presence.go();
+    }
+}
+
 impl Device {
-    pub(crate) fn new(config: Arc<Config>, link: DeviceLink, member: Member) -> Self {
+    /// `presence`: where it says that it can be asked.
+    pub(crate) fn new(config: Arc<Config>, link: DeviceLink, member: Member, presence: Presence) -> Self {
         let items = config.variables.iter().map(|v| link.item(v.id.clone(), v.tag.clone(), v.kind)).collect();
         let of_group = |group| config.variables.iter().enumerate().filter(move |(_, v)| v.group == group).map(|(i, v)| (i, v.span));
         let plans = (0..config.groups.len()).map(|group| plan(of_group(group), &config.limits).into_iter().map(Arc::new).collect());
         let plans = plans.collect();
-        Self { config, link, member, items, plans, heard: None, heard_at: Instant::now(), turn: 0, said_slow: None }
+        Self { config, link, member, presence, items, plans, heard: None, heard_at: Instant::now(), turn: 0, said_slow: None }
     }
 
     /// Reads the device until the link is closed or the connection's task has ended.
@@ -93,6 +103,7 @@ impl Device {
         loop {
             let lost = match self.find(retries).await {
                 Ok(()) => {
+                    self.presence.come(self.member.asker());
                     self.link.connected().await?;
                     let began = Instant::now();
                     let lost = match self.session().await {
@@ -106,6 +117,7 @@ impl Device {
                 }
                 Err(error) => error,
             };
+            self.presence.go();
             // It is known to be away: one question at a time is enough to find out when it is back.
             retries = 0;
             self.link.lost(reason(&lost)).await?;

@@ -8,7 +8,9 @@
 //! - There, the first answer of a unit that let a question go unanswered is thrown away too, and asked for again when the line has
 //!   settled: it may belong to the older question.
 //! - The task owns the question: a gateway that stops waiting leaves the connection in step.
-//! - Each device has at most one question waiting, and they are asked in turn.
+//! - Each device has at most one poll waiting, and they are asked in turn. What commands need goes before them.
+//! - A write is sent once. It is sent over a connection that has just answered, to a unit that owes no answer: where that is not so, its
+//!   registers are read first. So a connection that the device has closed, or a late answer, costs a read and leaves no doubt.
 //! - Waiting for silent devices takes at most their `silent_share` of the time, once a few timeouts are used up, while another device
 //!   of the connection answers. A device counts as silent when its retries went unanswered too: a lost frame holds nobody back.
 
@@ -17,15 +19,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asset_stream::Timestamp;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use crate::bus::{Answer, Members};
+use crate::bus::{Answer, Members, Waiting};
 use crate::config::{Endpoint, Timing};
-use crate::connect::{Connection, Opening};
-use crate::error::Error;
-use crate::types::Span;
+use crate::connect::{Connection, Opening, Payload};
+use crate::errand::{Ask, Errand, Question, Unwritten};
+use crate::error::{Error, Remedy};
+use crate::write::{Ready, Write};
 
 /// Timeouts that silent devices may use up before their share of the time counts.
 const ALLOWANCE: u32 = 3;
@@ -36,24 +38,8 @@ const LONGEST_DEBT: u32 = 4;
 /// An endpoint that could not be opened is not tried again for each of its devices in turn.
 const REFUSED_FOR: Duration = Duration::from_millis(500);
 
-/// A question and where its answer goes.
-pub(crate) struct Ask {
-    pub(crate) member: u64,
-    pub(crate) unit: u8,
-    pub(crate) span: Span,
-    pub(crate) timing: Timing,
-    pub(crate) reply: oneshot::Sender<Result<Answer, Error>>,
-}
-
-impl Ask {
-    /// How long the device has: its timeout, and what the bytes need on a serial line.
-    fn limit(&self, endpoint: &Endpoint) -> Duration {
-        let Endpoint::Serial(line) = endpoint else { return self.timing.timeout };
-        let count = u32::from(self.span.count());
-        let answer = if self.span.table().holds_bits() { count.div_ceil(8) } else { count * 2 };
-        self.timing.timeout + line.transfer_time(8 + 5 + answer)
-    }
-}
+/// A write is sent over a connection that answered so short a time ago; devices close idle ones much later.
+const PROVEN_FOR: Duration = Duration::from_secs(1);
 
 /// The task that serves one endpoint.
 pub(crate) struct Bus {
@@ -91,26 +77,29 @@ impl Bus {
         }
     }
 
-    pub(crate) async fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
+    pub(crate) async fn run(mut self, mut asks: Waiting) {
         while let Some(ask) = self.next(&mut asks).await {
             // A gateway that was stopped while it waited.
-            if ask.reply.is_closed() {
+            if ask.is_abandoned() {
                 continue;
             }
-            let answer = self.answer(&ask).await;
-            // Likewise; the connection is in step all the same.
-            drop(ask.reply.send(answer));
+            // Likewise where an answer is not taken; the connection is in step all the same.
+            match ask.errand {
+                Errand::Read(reply) => drop(reply.send(self.answer(&ask.question).await)),
+                Errand::Write(write, turn, reply) if turn.take() => drop(reply.send(self.write(&ask.question, &write).await)),
+                Errand::Write(..) => {}
+            }
         }
     }
 
     /// The next question: a silent device's if its share allows it, else the first that waits. `None`: no device is left.
-    async fn next(&mut self, asks: &mut mpsc::Receiver<Ask>) -> Option<Ask> {
+    async fn next(&mut self, asks: &mut Waiting) -> Option<Ask> {
         loop {
             let now = Instant::now();
-            self.parked.retain(|ask| !ask.reply.is_closed());
+            self.parked.retain(|ask| !ask.is_abandoned());
             // The one that has been silent for the fewest questions is the likeliest to be back; as it is asked, others come before it.
-            let likeliest = (0..self.parked.len()).min_by_key(|i| self.members.unanswered(self.parked[*i].member));
-            let first = likeliest.map(|i| match self.members.harms_others(self.parked[i].member) {
+            let likeliest = (0..self.parked.len()).min_by_key(|i| self.members.unanswered(self.parked[*i].question.member));
+            let first = likeliest.map(|i| match self.members.harms_others(self.parked[i].question.member) {
                 true => self.patience.next_try(),
                 false => now,
             });
@@ -120,17 +109,19 @@ impl Bus {
                 return self.parked.remove(i);
             }
             let ask = tokio::select! {
-                ask = asks.recv() => ask?,
+                biased;
+                Some(ask) = asks.commands.recv() => ask,
+                ask = asks.polls.recv() => ask?,
                 () = sleep_until(first.unwrap_or(now)), if first.is_some() => continue,
             };
-            match self.members.harms_others(ask.member) && self.patience.next_try() > Instant::now() {
+            match self.members.harms_others(ask.question.member) && self.patience.next_try() > Instant::now() {
                 true => self.parked.push_back(ask),
                 false => return Some(ask),
             }
         }
     }
 
-    async fn answer(&mut self, ask: &Ask) -> Result<Answer, Error> {
+    async fn answer(&mut self, ask: &Question) -> Result<Answer, Error> {
         let began = Instant::now();
         let used = self.connection.as_ref().is_some_and(|connection| connection.answered > 0);
         let mut answer = self.ask_once(ask).await;
@@ -147,8 +138,14 @@ impl Bus {
             self.settle(ask, since.elapsed().clamp(settle, settle * LONGEST_DEBT)).await;
             answer = self.ask_once(ask).await;
         }
-        match &mut answer {
-            Ok(_) | Err(Error::Refused { .. }) => self.members.note_answer(ask.member),
+        self.note(ask, began, answer.as_mut().map(drop)).await;
+        answer
+    }
+
+    /// Draws the conclusions from an answer, or from none.
+    async fn note(&mut self, ask: &Question, began: Instant, answer: Result<(), &mut Error>) {
+        match answer {
+            Ok(()) | Err(Error::Refused { .. }) => self.members.note_answer(ask.member),
             Err(error @ (Error::Timeout { .. } | Error::Garbled { .. })) => {
                 self.members.note_silence(ask.member, ask.timing.retries);
                 let late = self.settle(ask, ask.timing.settle_time).await;
@@ -162,11 +159,66 @@ impl Bus {
             }
             Err(_) => {}
         }
-        answer
+    }
+
+    /// Writes, once, when the connection and the unit have shown that they are in step.
+    async fn write(&mut self, ask: &Question, write: &Write) -> Result<(), Unwritten> {
+        let mut read = Vec::new();
+        if matches!(write, Write::Modify { .. }) || !self.is_proven(ask.unit) {
+            match self.answer(ask).await {
+                Ok(Answer { payload: Payload::Registers(registers), .. }) => read = registers,
+                Ok(_) => {}
+                // It answers, and there may be registers that can only be written.
+                Err(Error::Refused { exception, .. }) if matches!(write, Write::Ready(_)) && exception.remedy() != Remedy::Reconnect => {}
+                Err(error) => return Err(Unwritten::NotSent(error)),
+            }
+        }
+        let stopped = Unwritten::NotSent(Error::Stopped { endpoint: self.name.clone() });
+        let Some(ready) = write.with(Some(&read)) else { return Err(stopped) };
+        sleep_until(self.rested(&ask.timing)).await;
+        // Taken out, as for a question.
+        let Some(mut connection) = self.connection.take() else { return Err(stopped) };
+        let began = Instant::now();
+        let mut written = self.write_once(&mut connection, ask, &ready).await;
+        if matches!(written, Ok(()) | Err(Error::Refused { .. })) {
+            self.connection = Some(connection);
+        }
+        self.note(ask, began, written.as_mut().map(drop)).await;
+        written.map_err(Unwritten::Sent)
+    }
+
+    async fn write_once(&mut self, connection: &mut Connection, ask: &Question, ready: &Ready) -> Result<(), Error> {
+        let (endpoint, unit, limit) = (self.name.clone(), ask.unit, self.limit(&ask.timing, ready.bytes()));
+        let written = timeout(limit, connection.write(unit, ready)).await;
+        self.spoken = Instant::now();
+        written.unwrap_or(Err(Error::Timeout { endpoint, unit, timeout: limit, late_bytes: 0 }))
+    }
+
+    /// Whether a request would surely reach the unit now, and the next answer would be its own.
+    fn is_proven(&self, unit: u8) -> bool {
+        let has_answered = self.connection.as_ref().is_some_and(|connection| connection.answered > 0);
+        has_answered && self.spoken.elapsed() < PROVEN_FOR && !self.owed.contains_key(&unit)
+    }
+
+    /// How long a device has: its timeout, and what the bytes need on a serial line.
+    fn limit(&self, timing: &Timing, bytes: u32) -> Duration {
+        match &self.endpoint {
+            Endpoint::Serial(line) => timing.timeout + line.transfer_time(bytes),
+            Endpoint::Tcp { .. } => timing.timeout,
+        }
+    }
+
+    /// When the pause between two requests is over.
+    fn rested(&self, timing: &Timing) -> Instant {
+        let silence = match &self.endpoint {
+            Endpoint::Serial(line) => line.silence(),
+            Endpoint::Tcp { .. } => Duration::ZERO,
+        };
+        self.spoken + silence.max(timing.request_delay)
     }
 
     /// Where a late answer could be mistaken for the next one, waits for it now. Returns how many bytes came.
-    async fn settle(&mut self, ask: &Ask, time: Duration) -> usize {
+    async fn settle(&mut self, ask: &Question, time: Duration) -> usize {
         if !self.endpoint.is_rtu() {
             return 0;
         }
@@ -175,18 +227,14 @@ impl Bus {
         self.open(&ask.timing).await.unwrap_or(0)
     }
 
-    async fn ask_once(&mut self, ask: &Ask) -> Result<Answer, Error> {
+    async fn ask_once(&mut self, ask: &Question) -> Result<Answer, Error> {
         if self.connection.is_none() {
             self.open(&ask.timing).await?;
         }
-        let silence = match &self.endpoint {
-            Endpoint::Serial(line) => line.silence(),
-            Endpoint::Tcp { .. } => Duration::ZERO,
-        };
-        sleep_until(self.spoken + silence.max(ask.timing.request_delay)).await;
+        sleep_until(self.rested(&ask.timing)).await;
         // Taken out, so that whatever ends this call early ends the connection too.
         let Some(mut connection) = self.connection.take() else { return Err(Error::Stopped { endpoint: self.name.clone() }) };
-        let limit = ask.limit(&self.endpoint);
+        let limit = self.limit(&ask.timing, ask.bytes());
         let payload = timeout(limit, connection.ask(ask.unit, ask.span)).await;
         let at = Timestamp::now();
         self.spoken = Instant::now();

@@ -79,7 +79,8 @@ impl Told {
     }
 }
 
-fn read(decoder: &Decoder, payload: &Payload, block: Span, span: Span) -> Option<(Value, Quality)> {
+/// The value at `span` of an answer to a question for `block`.
+pub(crate) fn read(decoder: &Decoder, payload: &Payload, block: Span, span: Span) -> Option<(Value, Quality)> {
     let first = usize::from(span.start().checked_sub(block.start())?);
     match payload {
         Payload::Bits(bits) => bits.get(first).map(|bit| Decoder::decode_bit(*bit)),

@@ -198,6 +198,15 @@ pub enum Encoding {
 impl Encoding {
     /// The words of a device file.
     pub const WORDS: [(&'static str, Self); 3] = [("ascii", Self::Ascii), ("utf-8", Self::Utf8), ("latin1", Self::Latin1)];
+
+    /// Its word in a device file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ascii => "ascii",
+            Self::Utf8 => "utf-8",
+            Self::Latin1 => "latin1",
+        }
+    }
 }
 
 /// What is cut off at the end of a string that is shorter than its registers.
@@ -289,6 +298,15 @@ impl Scaling {
             None => raw * self.scale,
         };
         scaled + self.offset
+    }
+
+    /// The device's number, not rounded: the way back of [`Self::apply`].
+    pub fn invert(self, value: f64) -> f64 {
+        let scaled = value - self.offset;
+        match self.divisor {
+            Some(divisor) => scaled * divisor,
+            None => scaled / self.scale,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::reader::Reader;
 use super::words::{Connection, JoinWord};
 use crate::config::{Endpoint, Framing, Parity, SerialLine, Sharing, Timing};
 use crate::plan::{Join, Limits};
+use crate::write::Functions;
 
 /// `server` or `serial`: the connection, the unit, the times.
 pub(super) fn reached(connector: &mut Reader<'_>) -> Option<(Endpoint, u8, Timing)> {
@@ -90,9 +91,9 @@ fn timing(reader: &mut Reader<'_>, default: Timing, framing: Framing) -> Timing 
     }
 }
 
-pub(super) fn requests(connector: &mut Reader<'_>) -> (Limits, Duration) {
-    let (default, retry) = (Limits::default(), Timing::default().retry_refused);
-    let Some(mut requests) = connector.nested("requests") else { return (default, retry) };
+pub(super) fn requests(connector: &mut Reader<'_>) -> (Limits, Functions, Duration) {
+    let (default, functions, retry) = (Limits::default(), Functions::default(), Timing::default().retry_refused);
+    let Some(mut requests) = connector.nested("requests") else { return (default, functions, retry) };
     let join = requests.or("join", JoinWord::Neighbours);
     let max_gap = requests.within("max_gap", Limits::GAP, 0, Limits::REGISTERS);
     let limits = Limits {
@@ -100,7 +101,8 @@ pub(super) fn requests(connector: &mut Reader<'_>) -> (Limits, Duration) {
         max_bits: requests.within("max_bits", default.max_bits, 1, Limits::BITS),
         join: if join == JoinWord::Never { Join::Never } else { Join::Gap(max_gap) },
     };
+    let functions = Functions { one: requests.or("write", functions.one), bits: requests.or("write_bits", functions.bits) };
     let retry = requests.millis("retry_refused", retry, 1000);
     connector.sound &= requests.finish();
-    (limits, retry)
+    (limits, functions, retry)
 }

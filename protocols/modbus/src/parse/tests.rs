@@ -8,6 +8,7 @@ use super::parse;
 use crate::config::{Config, Endpoint, Framing, Interval, Parity, Sharing};
 use crate::plan::Join;
 use crate::types::{Bits, DataType, Encoding, Report, Table, Trim, WordOrder};
+use crate::write::{Functions, One, SomeBits};
 
 /// The config, the problems, the warnings.
 fn read(yaml: &str) -> (Option<Config>, Vec<String>, Vec<String>) {
@@ -42,7 +43,7 @@ fn everything_a_file_can_say_is_understood() {
         "
 serial: {port: /dev/ttyUSB0, baud_rate: 9600, data_bits: 8, parity: none, stop_bits: 2, unit_id: 17, timeout: 300, settle_time: 500,
          retries: 4, request_delay: 5, silent_share: 25, max_reconnect_delay: 5000}
-requests: {join: neighbours, max_gap: 3, max_registers: 60, max_bits: 800, retry_refused: 30000}
+requests: {join: neighbours, max_gap: 3, max_registers: 60, max_bits: 800, retry_refused: 30000, write: multiple, write_bits: read_modify_write}
 poll_groups: {fast: {interval: 100}, slow: {interval: 60000}}
 defaults: {group: slow, word_order: CDAB, report: always}
 variables:
@@ -60,6 +61,7 @@ constants:
     assert_eq!((config.timing.settle_time, config.timing.retries, config.timing.silent_share), (Duration::from_millis(500), 4, 0.25));
     assert_eq!((config.limits.max_registers, config.limits.max_bits, config.limits.join), (60, 800, Join::Gap(3)));
     assert_eq!(config.timing.retry_refused, Duration::from_secs(30));
+    assert_eq!(config.functions, Functions { one: One::Multiple, bits: SomeBits::ReadModifyWrite });
     let [a, b, c, d, e, f] = config.variables.as_slice() else { panic!("six") };
     assert_eq!((a.span.start(), a.span.count(), a.decoder.order, a.access), (9, 4, WordOrder::Dcba, Access::ReadWrite));
     assert_eq!((a.unit.as_deref(), a.deadband, a.report, &*config.groups[a.group].name), (Some("bar"), 0.1, Report::Always, "fast"));
@@ -99,6 +101,9 @@ variables:
   q: {coil: 1, scale: 2}
   avail: {coil: 1}
   r: {holding_register: 1, lenght: 2}
+  t: {discrete_input: 1, access_level: rw}
+  u: {holding_register: 1, type: uint32, bits: 15-16, access_level: rw}
+  v: {holding_register: 1, type: string, length: 124, access_level: rw}
 constants:
   a: {coil: 1}
   s: {coil: 1, interval: 5}
@@ -126,8 +131,11 @@ constants:
         "d.yaml:21:16: variables.q.scale: has no meaning for a single bit",
         "d.yaml:22:3: variables.avail: the name is an event that the platform itself writes for each asset; choose another name",
         "d.yaml:23:28: variables.r.lenght: unknown key `lenght`; did you mean `length`?",
-        "d.yaml:25:3: constants.a: the name is taken by variables.a in line 5; local names are unique over all sections of a connector",
-        "d.yaml:26:16: constants.s.interval: unknown key `interval`",
+        "d.yaml:24:26: variables.t.access_level: discrete inputs can only be read",
+        "d.yaml:25:55: variables.u.access_level: the bits lie in several registers, and a device changes those of one at once: write `requests: {write_bits: read_modify_write}`",
+        "d.yaml:26:55: variables.v.access_level: at most 123 registers can be written at once",
+        "d.yaml:28:3: constants.a: the name is taken by variables.a in line 5; local names are unique over all sections of a connector",
+        "d.yaml:29:16: constants.s.interval: unknown key `interval`",
     ];
     for (seen, expected) in problems.iter().zip(expected) {
         assert!(seen.starts_with(expected), "\nexpected {expected}\nseen     {seen}");

@@ -12,6 +12,7 @@ use crate::config::{Interval, Variable};
 use crate::decode::Decoder;
 use crate::plan::Limits;
 use crate::types::{Bits, DataType, Encoding, Report, Scaling, Span, Table, Trim, WordOrder};
+use crate::write::{Functions, MOST_REGISTERS, SomeBits, is_over_registers, is_too_long};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lasting {
@@ -19,7 +20,13 @@ pub(super) enum Lasting {
     Constant,
 }
 
-pub(super) fn variable(name: &str, mut entry: Reader<'_>, lasting: Lasting, limits: &Limits, groups: &mut Groups) -> Option<Variable> {
+pub(super) fn variable(
+    name: &str,
+    mut entry: Reader<'_>,
+    lasting: Lasting,
+    (limits, functions): (&Limits, Functions),
+    groups: &mut Groups,
+) -> Option<Variable> {
     let address = address(&mut entry);
     let decoder = decoder(&mut entry, address.map(|(_, table, _)| table), groups.order);
     let tag = entry.optional::<String>("tag").unwrap_or_else(|| name.to_owned());
@@ -46,9 +53,9 @@ pub(super) fn variable(name: &str, mut entry: Reader<'_>, lasting: Lasting, limi
         entry.problem("deadband", "only numbers have a deadband");
     }
     if let (Access::ReadWrite, Some((_, table, _))) = (access, address)
-        && !table.is_writable()
+        && let Some(problem) = not_writable(table, decoder.as_ref(), functions)
     {
-        entry.problem("access_level", format!("{}s can only be read", table.words()));
+        entry.problem("access_level", problem);
     }
     let span = address.zip(decoder).and_then(|((key, table, start), decoder)| {
         let count = if table.holds_bits() { 1 } else { decoder.data_type.registers() };
@@ -67,6 +74,20 @@ pub(super) fn variable(name: &str, mut entry: Reader<'_>, lasting: Lasting, limi
     let kind = kind.unwrap_or(if number { Kind::Samples } else { Kind::Events });
     let (id, tag) = (name.into(), tag.into());
     sound.then_some(Variable { id, tag, kind, span, decoder, unit, deadband, report, access, group })
+}
+
+/// Why a variable cannot be written, whatever the device says.
+fn not_writable(table: Table, decoder: Option<&Decoder>, functions: Functions) -> Option<String> {
+    if !table.is_writable() {
+        return Some(format!("{}s can only be read", table.words()));
+    }
+    match decoder? {
+        decoder if is_too_long(decoder.data_type) => Some(format!("at most {MOST_REGISTERS} registers can be written at once")),
+        decoder if functions.bits == SomeBits::Mask && is_over_registers(decoder) => Some(
+            "the bits lie in several registers, and a device changes those of one at once: write `requests: {write_bits: read_modify_write}` to have them read and written back".to_owned(),
+        ),
+        _ => None,
+    }
 }
 
 /// The key that gave it, the table, the 0-based address.

@@ -5,6 +5,7 @@ use asset_stream::document::{FromNode, Node};
 
 use crate::config::{Framing, Parity};
 use crate::types::{DataType, Encoding, Report, Table, Trim, WordOrder, parse_reference};
+use crate::write::{One, SomeBits};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum JoinWord {
@@ -54,6 +55,8 @@ words! {
     Encoding => Encoding::WORDS,
     Trim => Trim::WORDS,
     Report => Report::WORDS,
+    One => One::WORDS,
+    SomeBits => SomeBits::WORDS,
     Framing => [("tcp", Framing::Tcp), ("rtu", Framing::Rtu)],
     Parity => [("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)],
     Connection => [("shared", Connection::Shared), ("own", Connection::Own)],

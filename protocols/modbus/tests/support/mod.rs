@@ -1,13 +1,15 @@
 //! Devices that misbehave on demand, and an edge that listens.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod foreign;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use asset_stream::document::{Document, Environment, Problems};
 use asset_stream::{Event, Sample};
-use gateway::{Batch, DeviceLink, DeviceStatus, Gateway, Outcome, SampleReceiver};
+use gateway::{Actions, Batch, DeviceLink, DeviceStatus, Ending, Gateway, Outcome, Request, SampleReceiver};
 use gateway_modbus::{Buses, Config, ModbusGateway, parse};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -35,7 +37,10 @@ pub struct Question {
     pub unit: u8,
     pub function: u8,
     pub start: u16,
+    /// How many are read or written; or what is written where that is one.
     pub count: u16,
+    /// The second mask of function 22.
+    pub or: u16,
     /// How many were asked before, over all connections.
     pub number: usize,
 }
@@ -63,6 +68,22 @@ impl Question {
         };
         let mut pdu = vec![self.function, data.len() as u8];
         pdu.extend(data);
+        Reaction::Answer(pdu)
+    }
+
+    /// Whether it writes.
+    pub fn writes(&self) -> bool {
+        matches!(self.function, 5 | 6 | 15 | 16 | 22)
+    }
+
+    /// What a device says that has written.
+    pub fn done(&self) -> Reaction {
+        let mut pdu = vec![self.function];
+        pdu.extend(self.start.to_be_bytes());
+        pdu.extend(self.count.to_be_bytes());
+        if self.function == 22 {
+            pdu.extend(self.or.to_be_bytes());
+        }
         Reaction::Answer(pdu)
     }
 
@@ -123,6 +144,11 @@ impl Behaviour {
         *self.react.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(react);
     }
 
+    /// What was to be written.
+    pub fn written(&self) -> Vec<Question> {
+        self.asked().into_iter().filter(Question::writes).collect()
+    }
+
     pub fn asked(&self) -> Vec<Question> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -131,7 +157,8 @@ impl Behaviour {
         let word = |i: usize| u16::from_be_bytes([pdu[i], pdu[i + 1]]);
         let question = {
             let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            let question = Question { unit, function: pdu[0], start: word(1), count: word(3), number: asked.len() };
+            let or = if pdu[0] == 22 { word(5) } else { 0 };
+            let question = Question { unit, function: pdu[0], start: word(1), count: word(3), or, number: asked.len() };
             asked.push(question);
             question
         };
@@ -234,16 +261,24 @@ async fn serve_tcp(mut stream: tokio::net::TcpStream, behaviour: Behaviour) -> s
 /// A device or several on a line that carries RTU frames.
 pub async fn serve_rtu(mut line: impl AsyncRead + AsyncWrite + Unpin, behaviour: Behaviour) -> std::io::Result<()> {
     loop {
-        let mut request = [0; 8];
+        let mut request = vec![0; 8];
         line.read_exact(&mut request).await?;
-        assert_eq!(crc(&request[..6]).to_le_bytes(), request[6..], "the gateway sends whole frames: {request:02x?}");
+        let rest = match request[1] {
+            15 | 16 => 1 + usize::from(request[6]),
+            22 => 2,
+            _ => 0,
+        };
+        request.resize(8 + rest, 0);
+        line.read_exact(&mut request[8..]).await?;
+        let end = request.len() - 2;
+        assert_eq!(crc(&request[..end]).to_le_bytes(), request[end..], "the gateway sends whole frames: {request:02x?}");
         let frame = |pdu: &[u8], unit: u8| {
             let mut frame = vec![unit];
             frame.extend(pdu);
             frame.extend(crc(&frame).to_le_bytes());
             frame
         };
-        match behaviour.react(request[0], &request[1..6]) {
+        match behaviour.react(request[0], &request[1..end]) {
             Reaction::Answer(pdu) => line.write_all(&frame(&pdu, request[0])).await?,
             Reaction::Late(by, pdu) => {
                 sleep(by).await;
@@ -275,6 +310,7 @@ pub struct Edge {
     pub outcome: Outcome,
     told: Vec<Sample>,
     pub status: Arc<DeviceStatus>,
+    pub actions: Arc<dyn Actions>,
     stop: CancellationToken,
     running: JoinHandle<()>,
 }
@@ -285,12 +321,13 @@ impl Edge {
         let (sender, samples) = gateway::channel(1 << 24);
         let link = DeviceLink::new("device", "DEVICE", sender);
         let (status, stop) = (link.status().clone(), CancellationToken::new());
+        let actions = gateway.actions();
         let run = gateway.run(link, stop.clone());
         let running = tokio::spawn(async move {
             run.await;
             drop(gateway);
         });
-        Self { samples, outcome: Outcome::Durable, told: Vec::new(), status, stop, running }
+        Self { samples, outcome: Outcome::Durable, told: Vec::new(), status, actions, stop, running }
     }
 
     /// All values told of an item so far, as JSON; bad ones as their status.
@@ -330,6 +367,27 @@ impl Edge {
         }
     }
 
+    /// Writes a variable when the device is there, while what is told is taken.
+    pub async fn write(&mut self, variable: &str, value: &str) -> Ending {
+        let (actions, request) = (self.actions.clone(), write(variable, value));
+        let written = async {
+            actions.ready().await;
+            actions.execute(&request).await
+        };
+        self.meanwhile(written).await
+    }
+
+    /// Takes what is told until something outside is done.
+    pub async fn meanwhile<T>(&mut self, outside: impl Future<Output = T>) -> T {
+        let mut outside = std::pin::pin!(tokio::time::timeout(PATIENCE, outside));
+        loop {
+            tokio::select! {
+                done = &mut outside => return done.unwrap_or_else(|_| panic!("waited too long: {}", self.explain())),
+                Some(batch) = self.samples.recv() => self.take(batch),
+            }
+        }
+    }
+
     fn take(&mut self, mut batch: Batch) {
         self.told.extend(batch.take_samples());
         batch.finish(self.outcome);
@@ -352,6 +410,11 @@ impl Drop for Edge {
         self.stop.cancel();
         self.running.abort();
     }
+}
+
+/// The request that writes a variable.
+pub fn write(variable: &str, value: &str) -> Request {
+    Request { method: variable.to_owned(), arguments: vec![("value".to_owned(), value.to_owned())] }
 }
 
 fn show(sample: &Sample) -> String {
