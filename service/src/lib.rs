@@ -15,6 +15,7 @@
 pub mod command_line;
 pub mod config;
 pub mod error;
+pub mod fail_point;
 pub mod host;
 mod journal;
 pub mod kafka;

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::OnChangedTopic;
 use crate::class::{Class, Failure};
-use crate::fail_point::FailPoint;
+use crate::fail_point;
 use crate::note::Place;
 use crate::readback::Standing;
 use crate::reading::{self, Ended, Places};
@@ -146,7 +146,7 @@ impl Worker {
         let began = Instant::now();
 
         let Some(mut ended) = self.read(client, &mut places, &found.ends, &mut budget, &mut standing)? else { return Ok(None) };
-        self.fuse.reached(FailPoint::ReadingBack);
+        self.fuse.reached(fail_point::READING_BACK);
         let mut ends = found.ends.clone();
         if let Some(quiet_at) = quiet_at
             && ended == Ended::Done

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use crate::capacity::{CAUTIOUS, Capacity};
 use crate::class::{self, Class, Failure};
-use crate::fail_point::FailPoint;
+use crate::fail_point;
 use crate::pace::{Meter, Pace};
 use crate::producer::{NotTaken, Producer, Report};
 use crate::readback::{Standing, Verdict};
@@ -198,7 +198,7 @@ impl Worker {
         }
         flow.mirrored += count;
         if count > 0 {
-            self.fuse.reached(FailPoint::Reported);
+            self.fuse.reached(fail_point::REPORTED);
         }
         let (acknowledged, outstanding) = (self.window.acknowledged(), self.window.waiting() as u64);
         self.shared.update(|status| {
@@ -307,7 +307,7 @@ impl Worker {
         if sent + taken > 0 {
             flow.pace.took(sent);
             if sent > 0 {
-                self.fuse.reached(FailPoint::Sent);
+                self.fuse.reached(fail_point::SENT);
             }
             self.leave_doubt_behind(flow);
             if flow.alone.is_none() && filled == Filled::Held {
@@ -341,7 +341,7 @@ impl Worker {
 
     pub(crate) fn try_to_keep(&mut self) {
         match self.keep(Beyond::Maybe) {
-            Ok(()) => self.fuse.reached(FailPoint::CursorKept),
+            Ok(()) => self.fuse.reached(fail_point::CURSOR_KEPT),
             Err(failure) => {
                 debug!("{}", failure.text);
                 self.shared.failed(failure.text);

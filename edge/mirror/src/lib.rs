@@ -33,7 +33,7 @@
 //! | suspect | an event of a batch that Kafka refused; it is sent alone, to find the one that was meant |
 //! | life | of a producer: from its start to its first failed event |
 //!
-//! Not its business: gap events for what the log lost ([`edge_buffer::Read::Lost`] is skipped here, the daemon tells it), commands, retention.
+//! Not its business: gap events for what the log lost ([`edge_buffer::Read::Lost`] is skipped here, the daemon tells it), what a command means, retention.
 //! One thing it cannot know: a request of a killed process that a network holds back longer than [`Config::request_timeout`], or that a lagging
 //! follower keeps from view as long, can land after the reading back. Its events then stand twice, with the same sequence.
 //!
@@ -52,6 +52,7 @@ mod admin;
 mod capacity;
 mod class;
 mod client;
+pub mod commands;
 mod config;
 mod doubt;
 mod edges;

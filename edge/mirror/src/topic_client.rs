@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -32,18 +31,23 @@ pub(crate) struct TopicClient {
 impl TopicClient {
     /// A client whose answers may take `answer_limit`.
     pub(crate) fn new(config: &Config, role: &str, answer_limit: Duration) -> Result<Self, Error> {
-        Self::with_settings(client::settings(config, role)?, config, answer_limit)
+        Self::with(config, role, answer_limit, &[])
     }
 
     /// A client that mostly waits for news: it asks less often than librdkafka's twice a second, which a broker of a large fleet would feel.
     /// Other questions wait for the answer of a fetch on the same connection, so this stays below [`PATIENCE`].
     pub(crate) fn watching(config: &Config, role: &str) -> Result<Self, Error> {
-        let mut settings = client::settings(config, role)?;
-        settings.set("fetch.wait.max.ms", "1500");
-        Self::with_settings(settings, config, Self::short_limit(config))
+        Self::with(config, role, Self::short_limit(config), &[("fetch.wait.max.ms", "1500")])
     }
 
-    fn with_settings(mut settings: ClientConfig, config: &Config, answer_limit: Duration) -> Result<Self, Error> {
+    /// A client that follows a topic into which others write by transactions: what is not committed may never have been.
+    pub(crate) fn following(config: &Config, role: &str) -> Result<Self, Error> {
+        let own = [("fetch.wait.max.ms", "1500"), ("isolation.level", "read_committed"), ("enable.partition.eof", "false")];
+        Self::with(config, role, Self::short_limit(config), &own)
+    }
+
+    fn with(config: &Config, role: &str, answer_limit: Duration, own: &[(&str, &str)]) -> Result<Self, Error> {
+        let mut settings = client::settings(config, role)?;
         let last_error = Arc::new(LastError::default());
         settings
             // librdkafka asks for a name even where no group is joined and nothing committed.
@@ -62,6 +66,9 @@ impl TopicClient {
             .set("fetch.message.max.bytes", (FETCH / 8).to_string())
             .set("queued.max.messages.kbytes", (16 << 10).to_string())
             .set("topic.metadata.refresh.interval.ms", "30000");
+        for (key, value) in own {
+            settings.set(*key, *value);
+        }
         let consumer = settings.create_with_context(Quiet(last_error.clone())).map_err(Error::Client)?;
         Ok(Self { consumer, last_error, answer_limit })
     }

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use edge_buffer::{Arrivals, Cursor, Log};
 use service::error::chain;
+use service::fail_point::Fuse;
 use tracing::info;
 
 use crate::admin::{self, Limits};
 use crate::class::{Class, Failure};
 use crate::client::drop_aside;
 use crate::ends::Mark;
-use crate::fail_point::Fuse;
+use crate::fail_point;
 use crate::note::{Note, Place};
 use crate::reading::Ours;
 use crate::shared::Shared;
@@ -120,7 +121,7 @@ impl Worker {
             refused_in_a_row: 0,
             batch_bytes: BATCH,
             kept: (sequence, now),
-            fuse: Fuse::from_environment(),
+            fuse: Fuse::from_environment("mirror", &fail_point::ALL),
             measured_at: Cell::new(now),
             client: None,
             pause: PAUSE,

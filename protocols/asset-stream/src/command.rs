@@ -13,6 +13,7 @@
 //! # Ok::<(), asset_stream::command::NotACommand>(())
 //! ```
 
+pub mod claim;
 mod envelope;
 pub mod signature;
 pub mod status;

@@ -53,6 +53,8 @@ pub struct Device<'d> {
     pub connector_type: String,
     /// The connector without its `type`, for the protocol's crate to read and to finish.
     pub connector: Section<'d>,
+    /// What holds for commands to it, by method or writable variable, for the daemon to read and to finish.
+    pub commands: Vec<(String, Section<'d>)>,
     /// Where it stands.
     pub place: Place,
 }
@@ -163,11 +165,12 @@ fn device<'d>(name: String, mut section: Section<'d>, taken: &mut Taken) -> Opti
     }
 
     let uns = section.section("uns");
+    let commands = section.entries("commands");
     let connector = section.required_section("connector");
     let typed = connector.and_then(|mut connector| Some((connector.required::<String>("type")?, connector)));
     section.finish();
     let ((connector_type, connector), uuid) = (typed?, uuid?);
-    sound.then_some(Device { name, uuid, uns, connector_type, connector, place })
+    sound.then_some(Device { name, uuid, uns, connector_type, connector, commands, place })
 }
 
 fn is_usable(uuid: &str, section: &Section<'_>) -> bool {
