@@ -38,6 +38,8 @@ pub struct SessionConfig {
     pub connect_timeout: Duration,
     /// For one request, as long as it is not one known to be slow; default 4 s.
     pub request_timeout: Duration,
+    /// For the answer to a command: a method may take its time; default 10 s.
+    pub action_timeout: Duration,
     /// How often the server is asked whether it lives; default 2 s.
     pub keep_alive_interval: Duration,
     /// After so many questions without an answer the connection counts as dead; default 2.
@@ -53,6 +55,7 @@ impl Default for SessionConfig {
         Self {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(4),
+            action_timeout: Duration::from_secs(10),
             keep_alive_interval: Duration::from_secs(2),
             keep_alive_failures: 2,
             session_timeout: Duration::from_secs(600),
@@ -108,7 +111,7 @@ pub struct Variable {
     pub queue_size: u32,
     /// As in [`SubscriptionConfig`].
     pub sampling_interval: f64,
-    /// Whether commands may write it, once there are any.
+    /// Whether commands may write it.
     pub access: Access,
 }
 
@@ -219,6 +222,7 @@ fn parse_session(mut section: Section<'_>) -> SessionConfig {
     let config = SessionConfig {
         connect_timeout: millis(&mut section, "connect_timeout", default.connect_timeout, 100..=600_000),
         request_timeout: millis(&mut section, "request_timeout", default.request_timeout, 100..=600_000),
+        action_timeout: millis(&mut section, "action_timeout", default.action_timeout, 100..=600_000),
         keep_alive_interval: millis(&mut section, "keep_alive_interval", default.keep_alive_interval, 100..=600_000),
         keep_alive_failures: failures,
         session_timeout: millis(&mut section, "session_timeout", default.session_timeout, 10_000..=86_400_000),

@@ -19,6 +19,7 @@ use crate::limits::{self, Limits};
 use crate::meaning::read_meanings;
 use crate::methods::discover_methods;
 use crate::nodes::{self, Address};
+use crate::offer::{Desk, Offered};
 use crate::recovery::is_connection;
 use crate::subscription::{self, Added, Subscription};
 
@@ -69,10 +70,14 @@ pub(crate) struct Device {
     /// How often its subscriptions stood.
     pub(crate) times_connected: u64,
     methods: HashMap<Arc<str>, Value>,
+    /// The methods as commands call them; `None`: the server could not be asked.
+    pub(crate) offered: Option<Arc<Vec<Offered>>>,
+    /// Where commands find what they need.
+    pub(crate) desk: Desk,
 }
 
 impl Device {
-    pub(crate) fn new(config: Arc<Config>, link: DeviceLink) -> Self {
+    pub(crate) fn new(config: Arc<Config>, link: DeviceLink, desk: Desk) -> Self {
         Self {
             items: Item::all(&config, &link),
             events: EventReader::new(link.asset().clone()),
@@ -90,6 +95,8 @@ impl Device {
             is_known: false,
             times_connected: 0,
             methods: HashMap::new(),
+            offered: None,
+            desk,
         }
     }
 
@@ -116,6 +123,7 @@ impl Device {
         let all = |item: &Item| item.subscription.is_none();
         self.follow(session, all).await?;
         self.is_known = true;
+        self.lay_out();
         Ok(())
     }
 
@@ -168,6 +176,7 @@ impl Device {
         let (subscribed, constants): (Vec<usize>, Vec<usize>) = found.into_iter().partition(|place| self.items[*place].is_subscribed());
         self.read_constants(session, &constants, &mut refused).await?;
         self.subscribe(session, subscribed, &mut refused).await?;
+        self.lay_out();
         self.tell_refused(refused).await
     }
 
@@ -197,7 +206,7 @@ impl Device {
         for (place, meaning) in values.iter().zip(meanings.unwrap_or_default()) {
             self.items[*place].learn(meaning);
         }
-        Ok(())
+        self.understand_writing(session, &values).await
     }
 
     /// Reads constants, and tells those that are new or another than before.
@@ -320,6 +329,10 @@ impl Device {
         let taken: HashSet<String> = self.items.iter().map(|item| item.data.id.to_string()).collect();
         let now = Timestamp::now();
         let found = tolerate("looking for methods", discover_methods(session, &self.limits, &roots, &taken).await)?;
+        self.offered = match &found {
+            Some(methods) => self.understand_methods(session, methods).await?.map(Arc::new),
+            None => None,
+        };
         let methods = found.unwrap_or_default();
         let mut samples: Vec<Sample> = methods.iter().map(|method| method.sample(self.link.asset(), now)).collect();
         samples.retain(|sample| self.methods.insert(sample.item.id.clone(), sample.value.clone()).as_ref() != Some(&sample.value));
@@ -354,7 +367,7 @@ impl Device {
 }
 
 /// What the server refuses is done without; a connection that is gone is not.
-fn tolerate<T>(what: &str, result: Result<T, StatusCode>) -> Result<Option<T>, StatusCode> {
+pub(crate) fn tolerate<T>(what: &str, result: Result<T, StatusCode>) -> Result<Option<T>, StatusCode> {
     match result {
         Ok(result) => Ok(Some(result)),
         Err(status) if is_connection(status) => Err(status),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use asset_stream::device_file::Access;
 use asset_stream::{DataItem, Kind, Sample, Timestamp, Value};
 use gateway::DeviceLink;
 use opcua::types::{NodeId, StatusCode};
@@ -11,6 +12,7 @@ use crate::config::Config;
 use crate::convert::status_text;
 use crate::meaning::Meaning;
 use crate::nodes::Address;
+use crate::offer::{Place, Writing};
 
 /// An item whose queue overflows again within this time is told of once more at its end, not for each value.
 const OVERFLOW_TOLD_EVERY: Duration = Duration::from_secs(10);
@@ -36,6 +38,10 @@ pub(crate) struct Item {
     pub(crate) address: Address,
     pub(crate) follow: Follow,
     pub(crate) meaning: Meaning,
+    /// Whether commands may write it.
+    pub(crate) access: Access,
+    /// As what they write it, once the server was asked.
+    pub(crate) writing: Option<Writing>,
     /// Where the address leads, once the server was asked.
     pub(crate) node: Option<NodeId>,
     /// The subscription that it is part of.
@@ -78,6 +84,8 @@ impl Item {
             address: address.clone(),
             follow,
             meaning: Meaning::default(),
+            access: Access::ReadOnly,
+            writing: None,
             node: None,
             subscription: None,
             refused: None,
@@ -93,13 +101,19 @@ impl Item {
             config.constants.iter().map(|c| Self::new(link, &c.name, &c.tag, c.kind, &c.address, Follow::Constant { told: None }));
         let variables = config.variables.iter().map(|v| {
             let follow = Follow::Variable { deadband: v.deadband, queue_size: v.queue_size, sampling_interval: v.sampling_interval };
-            Self::new(link, &v.name, &v.tag, v.kind, &v.address, follow)
+            Self { access: v.access, ..Self::new(link, &v.name, &v.tag, v.kind, &v.address, follow) }
         });
         let events = config.events.iter().map(|e| {
             let follow = Follow::Events { queue_size: e.queue_size, minimum_severity: e.minimum_severity };
             Self::new(link, &e.name, &e.name, Some(Kind::Condition), &e.address, follow)
         });
         constants.chain(variables).chain(events).collect()
+    }
+
+    /// Where it stands, for commands; `None` for events, and for what was not found.
+    pub(crate) fn place(&self) -> Option<Place> {
+        let node = self.node.clone().filter(|_| !matches!(self.follow, Follow::Events { .. }))?;
+        Some(Place { node, meaning: self.meaning.clone(), writing: self.writing.clone() })
     }
 
     /// Whether it is part of a subscription, or should be.

@@ -10,14 +10,19 @@
 //! - One bad node, one item that does not decode, one wrong filter harms itself alone.
 //! - No server is hammered: pauses grow, and grow long after refused logins and certificates.
 //! - Nothing blocks keep-alives: when the log is behind, only the fetching of notifications waits.
+//! - What commands ask for ([`gateway::Actions`]) is put to the server once, and what became of it is told as it is known: a refusal that
+//!   came before anything was done, or `Unknown`.
 //!
-//! Non-goals: history, writing and calling (commands come with the command path), reverse connect.
+//! Non-goals: history, giving structures to methods, reverse connect.
 //!
 //! How: the library's own subscription handling is not used, because it loses data at each reconnect; the services themselves are called
 //! here. Where to look: `line` keeps the connection, `recovery` takes subscriptions up after it was lost, `publish` receives,
-//! `notifications` turns messages into samples, `device` knows what is followed. docs/opcua.md tells what an engineer has to know.
+//! `notifications` turns messages into samples, `device` knows what is followed; `offer` is what commands know of it, `arguments` makes values
+//! of their texts, `request` puts them to the server. docs/opcua.md tells what an engineer has to know.
 
 mod acks;
+mod actions;
+mod arguments;
 mod browse;
 mod certificate;
 mod config;
@@ -32,6 +37,7 @@ mod events;
 mod heard;
 mod identity;
 mod items;
+mod learn;
 mod limits;
 mod line;
 mod meaning;
@@ -39,10 +45,12 @@ mod methods;
 mod names;
 mod nodes;
 mod notifications;
+mod offer;
 mod probe;
 mod propose;
 mod publish;
 mod recovery;
+mod request;
 mod run;
 mod security;
 mod sequence;

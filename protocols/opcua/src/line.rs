@@ -71,6 +71,11 @@ impl Line {
         }
     }
 
+    /// For others who want to know.
+    pub(crate) fn watch(&self) -> watch::Receiver<LineState> {
+        self.state.clone()
+    }
+
     /// What is known now.
     pub(crate) fn now(&mut self) -> LineState {
         self.state.borrow_and_update().clone()

@@ -27,6 +27,7 @@ type Names = HashMap<i64, Arc<str>>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meaning {
     kind: Option<Kind>,
+    base: Option<DataTypeId>,
     names: Option<Arc<Names>>,
     structures: Option<Arc<Structures>>,
 }
@@ -36,7 +37,23 @@ impl Meaning {
     #[cfg(test)]
     pub(crate) fn with_names<N: Into<Arc<str>>>(names: impl IntoIterator<Item = (i64, N)>) -> Self {
         let names = names.into_iter().map(|(number, name)| (number, name.into())).collect();
-        Self { kind: Some(Kind::Events), names: Some(Arc::new(names)), structures: None }
+        Self { names: Some(Arc::new(names)), ..Self::of_base(DataTypeId::Enumeration) }
+    }
+
+    /// A type that is built in.
+    #[cfg(test)]
+    pub(crate) fn of_base(base: DataTypeId) -> Self {
+        Self { kind: kind(base), base: Some(base), names: None, structures: None }
+    }
+
+    /// The built-in type that it is derived from; `None` if the server does not tell.
+    pub(crate) fn base(&self) -> Option<DataTypeId> {
+        self.base
+    }
+
+    /// What an enumeration's numbers stand for, if the server tells.
+    pub(crate) fn names(&self) -> Option<&HashMap<i64, Arc<str>>> {
+        self.names.as_deref()
     }
 
     /// The `TYPE` of the data item; `None` if the server does not tell, or the node holds values of any type.
@@ -59,6 +76,11 @@ impl Meaning {
 /// cannot tell, is left without meaning; only a failed service is an error.
 pub(crate) async fn read_meanings(session: &Session, limits: &Limits, nodes: &[NodeId]) -> Result<Vec<Meaning>, StatusCode> {
     let data_types = read_data_types(session, limits, nodes).await?;
+    meanings_of(session, limits, &data_types).await
+}
+
+/// What values of these data types mean: as many answers as types, in order.
+pub(crate) async fn meanings_of(session: &Session, limits: &Limits, data_types: &[Option<NodeId>]) -> Result<Vec<Meaning>, StatusCode> {
     let distinct: HashSet<NodeId> = data_types.iter().flatten().cloned().collect();
     let bases = built_in_bases(session, limits, distinct).await?;
     let of_base = |wanted: DataTypeId| bases.iter().filter(move |(_, base)| **base == wanted).map(|(id, _)| id.clone()).collect::<Vec<_>>();
@@ -71,6 +93,7 @@ pub(crate) async fn read_meanings(session: &Session, limits: &Limits, nodes: &[N
         let (id, base) = bases.get_key_value(data_type.as_ref()?)?;
         Some(Meaning {
             kind: kind(*base),
+            base: Some(*base),
             names: enumerations.get(id).cloned(),
             structures: structures.clone().filter(|_| *base == DataTypeId::Structure),
         })

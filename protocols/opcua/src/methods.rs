@@ -32,12 +32,14 @@ pub(crate) struct Method {
     /// What the server says about it.
     pub(crate) description: String,
     /// What it is called with, in order.
-    pub(crate) inputs: Vec<Input>,
+    pub(crate) inputs: Vec<Parameter>,
+    /// What it gives back, in order.
+    pub(crate) outputs: Vec<Parameter>,
 }
 
 /// An argument of a method.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Input {
+pub(crate) struct Parameter {
     pub(crate) name: String,
     pub(crate) description: String,
     pub(crate) data_type: NodeId,
@@ -48,7 +50,7 @@ pub(crate) struct Input {
 impl Method {
     /// The event that offers it.
     pub(crate) fn sample(&self, asset: &Arc<str>, now: Timestamp) -> Sample {
-        let argument = |input: &Input| facts::Argument { name: input.name.clone(), description: input.description.clone() };
+        let argument = |input: &Parameter| facts::Argument { name: input.name.clone(), description: input.description.clone() };
         let method = facts::Method { description: self.description.clone(), arguments: self.inputs.iter().map(argument).collect() };
         method.to_sample(asset.clone(), &self.name, now)
     }
@@ -81,12 +83,13 @@ pub(crate) async fn discover_methods(
     let paths: Vec<&[String]> = found.iter().map(|found| found.path.as_slice()).collect();
     let names = choose_names(&paths, taken, safe_name);
     let details = read_details(session, limits, &found).await?;
-    let method = |((found, name), (description, inputs)): ((Found, String), (String, Vec<Input>))| Method {
+    let method = |((found, name), details): ((Found, String), Details)| Method {
         name,
         object: found.object,
         method: found.method,
-        description,
-        inputs,
+        description: details.description,
+        inputs: details.inputs,
+        outputs: details.outputs,
     };
     Ok(found.into_iter().zip(names).zip(details).map(method).collect())
 }
@@ -168,8 +171,15 @@ async fn root_methods(session: &Session, limits: &Limits, roots: &[(String, Node
     Ok(methods.into_iter().zip(parents).filter_map(found).collect())
 }
 
-/// Descriptions and input arguments, in order.
-async fn read_details(session: &Session, limits: &Limits, found: &[Found]) -> Result<Vec<(String, Vec<Input>)>, StatusCode> {
+/// What a server says about a method.
+struct Details {
+    description: String,
+    inputs: Vec<Parameter>,
+    outputs: Vec<Parameter>,
+}
+
+/// Descriptions and arguments, in order.
+async fn read_details(session: &Session, limits: &Limits, found: &[Found]) -> Result<Vec<Details>, StatusCode> {
     let properties: Vec<_> = found
         .iter()
         .map(|found| BrowseDescription {
@@ -178,18 +188,28 @@ async fn read_details(session: &Session, limits: &Limits, found: &[Found]) -> Re
         })
         .collect();
     let answers = limits::browse(session, limits, &properties).await?;
-    let arguments = |references: Vec<ReferenceDescription>| {
-        references.into_iter().find(|r| r.browse_name.name.as_ref() == "InputArguments").map(|r| r.node_id.node_id)
+    let named = |references: &[ReferenceDescription], name: &str| {
+        references.iter().find(|r| r.browse_name.name.as_ref() == name).map(|r| r.node_id.node_id.clone())
     };
-    let arguments: Vec<Option<NodeId>> = answers.into_iter().map(|answer| answer.ok().and_then(arguments)).collect();
+    let arguments = |answer: Result<Vec<ReferenceDescription>, StatusCode>| {
+        let references = answer.unwrap_or_default();
+        ["InputArguments", "OutputArguments"].map(|name| named(&references, name))
+    };
+    let arguments: Vec<[Option<NodeId>; 2]> = answers.into_iter().map(arguments).collect();
     // Methods without arguments have no such property: something readable is asked for in its place, to keep the order simple.
     let filler = NodeId::from(VariableId::Server_ServerStatus_State);
     let questions = found.iter().zip(&arguments).flat_map(|(found, arguments)| {
-        let inputs = arguments.as_ref().unwrap_or(&filler).clone();
-        [ReadValueId::new(found.method.clone(), AttributeId::Description), ReadValueId::new(inputs, AttributeId::Value)]
+        let value = |node: &Option<NodeId>| ReadValueId::new(node.as_ref().unwrap_or(&filler).clone(), AttributeId::Value);
+        let [inputs, outputs] = arguments;
+        [ReadValueId::new(found.method.clone(), AttributeId::Description), value(inputs), value(outputs)]
     });
     let answers = limits::read(session, limits, &questions.collect::<Vec<_>>(), TimestampsToReturn::Neither).await?;
-    Ok(answers.chunks(2).map(|pair| (description(&pair[0]), inputs(&pair[1]))).collect())
+    let details = |three: &[DataValue]| Details {
+        description: description(&three[0]),
+        inputs: parameters(&three[1]),
+        outputs: parameters(&three[2]),
+    };
+    Ok(answers.chunks(3).map(details).collect())
 }
 
 fn description(answer: &DataValue) -> String {
@@ -199,19 +219,19 @@ fn description(answer: &DataValue) -> String {
     }
 }
 
-fn inputs(answer: &DataValue) -> Vec<Input> {
+fn parameters(answer: &DataValue) -> Vec<Parameter> {
     let Some(Variant::Array(array)) = &answer.value else { return Vec::new() };
-    let input = |value: &Variant| {
+    let parameter = |value: &Variant| {
         let Variant::ExtensionObject(object) = value else { return None };
         let argument = object.inner_as::<Argument>()?;
-        Some(Input {
+        Some(Parameter {
             name: argument.name.as_ref().to_owned(),
             description: argument.description.text.as_ref().to_owned(),
             data_type: argument.data_type.clone(),
             value_rank: argument.value_rank,
         })
     };
-    array.values.iter().filter_map(input).collect()
+    array.values.iter().filter_map(parameter).collect()
 }
 
 /// As [`method_name`], for a name without a single Latin letter or digit too.
@@ -221,19 +241,20 @@ fn safe_name(path: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Input, Method};
+    use super::{Method, Parameter};
     use asset_stream::Timestamp;
     use opcua::types::NodeId;
 
     #[test]
     fn a_method_is_offered_as_the_contract_says() {
-        let input = Input { name: "x".into(), description: "target \"x\"".into(), data_type: NodeId::new(0, 11), value_rank: -1 };
+        let input = Parameter { name: "x".into(), description: "target \"x\"".into(), data_type: NodeId::new(0, 11), value_rank: -1 };
         let method = Method {
             name: "Move".into(),
             object: NodeId::new(2, 1),
             method: NodeId::new(2, 2),
             description: "Moves".into(),
             inputs: vec![input],
+            outputs: Vec::new(),
         };
         let mut json = Vec::new();
         method.sample(&"CNC-1".into(), Timestamp::from_millis(0)).encode(&mut json);

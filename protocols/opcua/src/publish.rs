@@ -341,7 +341,7 @@ mod tests {
         let document = Document::parse("plc.yaml", yaml, &problems).expect("valid YAML");
         let config = config::parse(document.root(&environment, &problems)).expect("a valid connector");
         let (sender, mut log) = channel(1 << 20);
-        let mut device = Device::new(Arc::new(config), DeviceLink::new("plc", "PLC-1", sender));
+        let mut device = Device::new(Arc::new(config), DeviceLink::new("plc", "PLC-1", sender), crate::offer::Desk::default());
 
         let overflow = Variant::from(NodeId::from(ObjectTypeId::EventQueueOverflowEventType));
         let event = EventFieldList { client_handle: 1, event_fields: Some(vec![Variant::Empty, overflow]) };

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asset_stream::GapReason;
-use gateway::{Backoff, DeviceLink, Gateway, RunFuture};
+use gateway::{Actions, Backoff, DeviceLink, Gateway, RunFuture};
 use opcua::types::StatusCode;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::actions::OpcuaActions;
 use crate::config::Config;
 use crate::connect::{self, Again, Chosen, Refusal};
 use crate::device::{Device, Halt};
 use crate::diagnose::Failure;
 use crate::line::{Line, LineState};
+use crate::offer::{Desk, Open};
 use crate::{Error, Identity, TrustStore};
 
 /// Between attempts to reach a server.
@@ -49,18 +51,24 @@ impl Shared {
 pub struct OpcuaGateway {
     config: Arc<Config>,
     shared: Shared,
+    desk: Desk,
 }
 
 impl OpcuaGateway {
     /// A gateway for a connector of a device file.
     pub fn new(config: Config, shared: Shared) -> Self {
-        Self { config: Arc::new(config), shared }
+        Self { config: Arc::new(config), shared, desk: Desk::default() }
+    }
+
+    /// The way to ask the device to do something; the same through all runs.
+    pub fn actions(&self) -> Arc<dyn Actions> {
+        Arc::new(OpcuaActions::new(self.config.clone(), &self.desk))
     }
 }
 
 impl Gateway for OpcuaGateway {
     fn run(&self, link: DeviceLink, stop: CancellationToken) -> RunFuture {
-        Box::pin(run(self.config.clone(), self.shared.clone(), link, stop))
+        Box::pin(run(Device::new(self.config.clone(), link, self.desk.clone()), self.shared.clone(), stop))
     }
 }
 
@@ -72,8 +80,8 @@ enum End {
     Anew(Refusal),
 }
 
-async fn run(config: Arc<Config>, shared: Shared, link: DeviceLink, stop: CancellationToken) {
-    let mut device = Device::new(config.clone(), link.clone());
+async fn run(mut device: Device, shared: Shared, stop: CancellationToken) {
+    let config = device.config.clone();
     keep_connected(&mut device, &config, &shared, &stop).await;
     // Nobody takes the subscriptions up again: their ids are forgotten with this process. With a log that is closed, nobody hears it either.
     let detail = "the edge or this gateway was stopped (a stop, or a changed device file): what the server had not sent by then, and what was still on its way, is lost";
@@ -152,6 +160,7 @@ async fn follow(device: &mut Device, line: &mut Line, chosen: &Chosen) -> End {
                     return End::Stopped;
                 }
                 unusable.reset();
+                let _present = device.desk.open(Open::new(session, line.watch(), state.connections));
                 device.receive(line, state.connections).await
             }
             Err(halt) => Err(halt),

@@ -29,7 +29,7 @@ fn the_defaults_are_those_of_existing_installations() {
 fn a_full_section_is_read_as_it_is_meant() {
     let (config, problems) = read(
         "server:\n  uri: opc.tcp://10.0.0.5:4840/server/\n  subscription: {publishing_interval: 250, queue_size: 7, sampling_interval: 50}\n  \
-         session: {request_timeout: 9000, keep_alive_failures: 3}\n\
+         session: {request_timeout: 9000, action_timeout: 30000, keep_alive_failures: 3}\n\
          constants: {model: {node_id: ns=2;i=3, tag: SensorModel}}\n\
          variables:\n  temp: {browse_path: '0:Root/0:Objects/2:Temperature', tag: Temperature, deadband: 0.1, queue_size: 5, sampling_interval: -1}\n  \
          state: {node_id: ns=2;s=state, type: Samples, access_level: rw}\n\
@@ -39,6 +39,7 @@ fn a_full_section_is_read_as_it_is_meant() {
     assert_eq!(problems, [""; 0]);
     let config = config.expect("valid");
     assert_eq!(config.session.request_timeout, Duration::from_secs(9));
+    assert_eq!(config.session.action_timeout, Duration::from_secs(30));
     assert_eq!(config.session.keep_alive_failures, 3);
     let [temp, state] = config.variables.as_slice() else { panic!("two variables: {:?}", config.variables) };
     assert_eq!((temp.deadband, temp.queue_size, temp.sampling_interval), (Some(0.1), 5, -1.0));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use asset_stream::document::{Document, Environment, Problems};
 use asset_stream::{Quality, Sample, Value};
-use gateway::{DeviceLink, DeviceStatus, Outcome, channel, supervise};
+use gateway::{Actions, DeviceLink, DeviceStatus, Outcome, channel, supervise};
 use gateway_opcua::{Config, OpcuaGateway, Shared, parse};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -93,6 +93,7 @@ pub struct Edge {
     /// While it is `true`, the log takes nothing.
     blocked: Arc<Mutex<bool>>,
     pub status: Arc<DeviceStatus>,
+    pub actions: Arc<dyn Actions>,
     stop: CancellationToken,
     supervisor: Option<JoinHandle<()>>,
     _state: tempfile::TempDir,
@@ -131,6 +132,7 @@ impl Edge {
         // With RUST_LOG set, and `--nocapture`, the log is shown. A second test finds it set up already.
         drop(tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init());
         let gateway = Arc::new(OpcuaGateway::new(connector(yaml), shared));
+        let actions = gateway.actions();
         let (sender, mut receiver) = channel(64 << 20);
         let link = DeviceLink::new("plc", "PLC-1", sender);
         let (status, stop) = (link.status().clone(), CancellationToken::new());
@@ -151,7 +153,7 @@ impl Edge {
             }
         });
         let supervisor = Some(tokio::spawn(supervise(gateway, link, stop.clone())));
-        Self { kept, blocked, status, stop, supervisor, _state: state }
+        Self { kept, blocked, status, actions, stop, supervisor, _state: state }
     }
 
     pub fn kept(&self) -> MutexGuard<'_, Kept> {
