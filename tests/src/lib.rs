@@ -13,6 +13,7 @@ pub mod appliance;
 pub mod certificates;
 pub mod clock;
 pub mod cloud;
+pub mod commanded;
 pub mod control_group;
 pub mod devices;
 pub mod edge;

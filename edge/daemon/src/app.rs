@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::check::Checked;
+use crate::commands::Commands;
 use crate::config::Config;
 use crate::gateways::Gateways;
 use crate::http::Page;
@@ -41,6 +42,7 @@ pub(crate) struct Edge {
     pub(crate) log: Log,
     pub(crate) gateways: Gateways,
     pub(crate) mirroring: Mirroring,
+    pub(crate) commands: Commands,
     /// The status over HTTP.
     pub(crate) page: Option<Page>,
     pub(crate) sources: Arc<Sources>,
@@ -128,7 +130,21 @@ async fn serve(file: &Path, checked: Checked, logging: Logging) -> anyhow::Resul
     for device in devices {
         gateways.start(device, &keys, unheard.as_ref()).await?;
     }
-    sources.parts().devices = gateways.watched();
+    let commands = Commands::start(
+        &config.edge.id,
+        &config.edge.state_dir,
+        log.clone(),
+        sender.clone(),
+        config.commands.clone(),
+        config.mirror(),
+        gateways.work(),
+    )
+    .await?;
+    {
+        let mut parts = sources.parts();
+        parts.devices = gateways.watched();
+        parts.commands = Some(commands.counters.clone());
+    }
 
     let mut helpers = JoinSet::new();
     let (reloads, mut wanted) = mpsc::channel(1);
@@ -138,7 +154,7 @@ async fn serve(file: &Path, checked: Checked, logging: Logging) -> anyhow::Resul
     helpers.spawn(tell_others(sources.clone(), background.clone()));
     let fingerprint = fingerprint(&config);
     let file = file.to_owned();
-    let mut edge = Edge { file, config, fingerprint, log, gateways, mirroring, page, sources, logging, background };
+    let mut edge = Edge { file, config, fingerprint, log, gateways, mirroring, commands, page, sources, logging, background };
     edge.sources.parts().phase = Phase::Running;
     notify::ready();
     info!(edge = %edge.config.edge.id, "running");
@@ -159,8 +175,10 @@ async fn serve(file: &Path, checked: Checked, logging: Logging) -> anyhow::Resul
     info!("stopping");
     notify::stopping();
     edge.sources.parts().phase = Phase::Stopping;
-    let Edge { log, gateways, mirroring, background, .. } = edge;
+    let Edge { log, gateways, mirroring, commands, background, .. } = edge;
     let in_order = async {
+        // First: what a device is being asked needs its gateway, and what came of it the log.
+        commands.stop().await;
         gateways.stop().await;
         if tokio::time::timeout(FAREWELL_GRACE, sender.send(register::unavailable(&own_asset))).await.is_err() {
             warn!("the log takes nothing more; what waits for it stays with the devices, or is lost with them");

@@ -12,6 +12,8 @@ use service::config::Problem;
 use service::units;
 use service::web::Access;
 
+use crate::commands;
+
 /// Unix sockets have a place for so many bytes of their path.
 const MAX_SOCKET: usize = 107;
 /// The channel counts bytes in 32 bits.
@@ -32,6 +34,9 @@ pub(crate) struct Config {
     /// How the log gets into Kafka.
     #[serde(default)]
     pub(crate) mirror: Mirror,
+    /// Who may ask devices to do something.
+    #[serde(default)]
+    pub(crate) commands: commands::Config,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -208,6 +213,7 @@ impl Config {
             *path = folder.join(&*path);
         }
         config.kafka.iter_mut().for_each(|kafka| kafka.resolve_paths(folder));
+        config.commands.locate(folder);
         config.edge.status_access.iter_mut().for_each(|access| access.resolve_paths(folder));
         Ok(config)
     }
@@ -339,6 +345,9 @@ impl Config {
                 edge_mirror::Error::Config { key, problem: what } => problem(&format!("mirror.{key}"), what.into()),
                 error => problem("kafka", service::error::chain(&error)),
             }
+        }
+        for (key, what) in self.commands.problems() {
+            problem(&format!("commands.{key}"), what);
         }
         problems.sort_by_key(|problem| (problem.line, problem.column));
         problems

@@ -8,6 +8,7 @@ use asset_stream::uns::{Schema, Uns};
 use gateway_modbus::{Buses, ModbusGateway};
 use service::error::chain;
 
+use crate::commands::Terms;
 use crate::config::Config;
 use crate::register::Facts;
 
@@ -22,6 +23,8 @@ pub(crate) struct Device {
     pub(crate) connector: Connector,
     /// What is told at registration.
     pub(crate) facts: Facts,
+    /// What holds for commands to it.
+    pub(crate) terms: Arc<Terms>,
 }
 
 /// A connector, parsed by its protocol's crate. A new protocol is one line here and one in each of the matches.
@@ -37,6 +40,14 @@ impl Connector {
         match self {
             Self::Opcua(_) => "OPCUA",
             Self::Modbus(_) => "MODBUS",
+        }
+    }
+
+    /// Whether it has a variable of this name, that can be read.
+    fn has_variable(&self, name: &str) -> bool {
+        match self {
+            Self::Opcua(config) => config.variables.iter().any(|variable| variable.name == name),
+            Self::Modbus(config) => config.variables.iter().any(|variable| &*variable.id == name),
         }
     }
 }
@@ -91,7 +102,9 @@ fn no_schema(device: &device_file::Device<'_>) -> Option<Uns> {
 }
 
 fn read(device: device_file::Device<'_>, uns: Option<Uns>) -> Option<Device> {
-    let device_file::Device { name, uuid, connector_type, connector, .. } = device;
+    let device_file::Device { name, uuid, connector_type, connector, commands, place, .. } = device;
+    let problems = connector.problems();
+    let terms = Terms::read(commands);
     let connector = match connector_type.as_str() {
         "opcua" => gateway_opcua::parse(connector).map(Connector::Opcua),
         "modbus" => gateway_modbus::parse(connector).map(Connector::Modbus),
@@ -102,7 +115,11 @@ fn read(device: device_file::Device<'_>, uns: Option<Uns>) -> Option<Device> {
     };
     let connector = connector?;
     let facts = Facts { asset: uuid.as_str().into(), protocol: connector.protocol(), uns };
-    Some(Device { name: name.into(), asset: uuid.into(), connector, facts })
+    for (method, variable) in terms.variables().filter(|(_, variable)| !connector.has_variable(variable)) {
+        let told = format!("the terms of {method} name the variable `{variable}`, which this device does not have");
+        problems.push(place.clone().problem("commands", told));
+    }
+    Some(Device { name: name.into(), asset: uuid.into(), connector, facts, terms: Arc::new(terms) })
 }
 
 #[cfg(test)]

@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::Context;
 use asset_stream::{GapReason, Timestamp};
 use edge_buffer::Log;
-use gateway::{DeviceLink, DeviceStatus, SampleSender};
+use gateway::{Actions, DeviceLink, DeviceStatus, SampleSender};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::commands::Work;
 use crate::devices::Device;
 use crate::protocols::Protocols;
 use crate::register::{self, Known};
@@ -34,6 +35,7 @@ pub(crate) struct Gateways {
 struct Running {
     device: Device,
     status: Arc<DeviceStatus>,
+    actions: Arc<dyn Actions>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -60,8 +62,8 @@ impl Gateways {
 
     /// Tells what is known of a device and starts its gateway. `keys`: those of the log. `unheard`: the edge crashed before, and nobody could say so.
     pub(crate) async fn start(&mut self, device: Device, keys: &HashMap<Arc<str>, u64>, unheard: Option<&Unheard>) -> anyhow::Result<()> {
-        let Device { name, asset, connector, facts } = &device;
-        let gateway = self.protocols.make(connector).map_err(|reason| anyhow::anyhow!("device {name}: {reason}"))?;
+        let Device { name, asset, connector, facts, .. } = &device;
+        let (gateway, actions) = self.protocols.make(connector).map_err(|reason| anyhow::anyhow!("device {name}: {reason}"))?;
         let link = DeviceLink::new(name.clone(), asset.clone(), self.sender.clone());
         let known = Known::by(keys, asset);
         if let Some(unheard) = unheard
@@ -75,7 +77,7 @@ impl Gateways {
         self.sender.send(facts.samples(&self.own_asset, known)).await.context("a device's facts")?;
         let (status, stop) = (link.status().clone(), CancellationToken::new());
         let task = tokio::spawn(gateway::supervise(gateway, link, stop.clone()));
-        self.running.push(Running { device, status, stop, task });
+        self.running.push(Running { device, status, actions, stop, task });
         Ok(())
     }
 
@@ -127,6 +129,14 @@ impl Gateways {
             status: status.clone(),
         };
         self.running.iter().map(watched).collect()
+    }
+
+    /// The devices as commands see them, by asset.
+    pub(crate) fn work(&self) -> HashMap<Arc<str>, Work> {
+        let work = |Running { device, actions, .. }: &Running| {
+            (device.asset.clone(), Work { actions: actions.clone(), terms: device.terms.clone() })
+        };
+        self.running.iter().map(work).collect()
     }
 
     /// Ends all of them; no sample comes after that.

@@ -16,6 +16,7 @@ mod cert;
 mod check;
 mod cli;
 mod clock;
+mod commands;
 mod config;
 mod devices;
 mod gateways;

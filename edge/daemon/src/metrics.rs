@@ -2,6 +2,7 @@
 
 use service::metrics::{Family, Metrics};
 
+use crate::commands;
 use crate::status::{Device, LogStatus, MirrorStatus, Outcome, Status};
 
 /// The page for `/metrics`.
@@ -24,6 +25,9 @@ pub(crate) fn page(status: &Status) -> String {
     log(&mut metrics, &status.log);
     if let Some(status) = &status.mirror {
         mirror(&mut metrics, status);
+    }
+    if let Some(status) = &status.commands {
+        commands(&mut metrics, status);
     }
     devices(&mut metrics, &status.devices);
     metrics.into_text()
@@ -53,6 +57,17 @@ fn mirror(metrics: &mut Metrics, mirror: &MirrorStatus) {
     metrics.counter("holes_total", "Missing events found behind later ones of their asset.").is(mirror.holes as f64);
     metrics.counter("repeats_total", "Events found more than once.").is(mirror.repeats as f64);
     metrics.counter("topic_changes_total", "Times that the topic was not what it had been.").is(mirror.changes as f64);
+}
+
+fn commands(metrics: &mut Metrics, commands: &commands::Status) {
+    metrics.gauge("commands_following", "1 while commands are read from Kafka.").is(truth(commands.state == "following"));
+    metrics.gauge("commands_waiting", "Commands without an end.").is(commands.waiting as f64);
+    let mut steps = metrics.counter("command_steps_total", "Steps of commands, by their state.");
+    for (state, count) in &commands.steps {
+        steps = steps.of(&[("state", state.as_str())], *count as f64);
+    }
+    metrics.counter("command_repeats_total", "Repeats of commands that were known; nothing was done for them.").is(commands.repeats as f64);
+    metrics.counter("commands_missed_total", "Times that the topic did not have what was to be read next.").is(commands.missed as f64);
 }
 
 fn devices(metrics: &mut Metrics, devices: &[Device]) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gateway::{Finding, Gateway};
+use gateway::{Actions, Finding, Gateway};
 use gateway_modbus::{Buses, ModbusGateway};
 use gateway_opcua::OpcuaGateway;
 use service::error::chain;
@@ -29,16 +29,19 @@ impl Protocols {
         Ok(())
     }
 
-    /// Makes a gateway of a connector. Nothing is connected yet.
-    pub(crate) fn make(&self, connector: &Connector) -> Result<Arc<dyn Gateway>, String> {
+    /// Makes a gateway of a connector, and the way to ask its device to do something. Nothing is connected yet.
+    pub(crate) fn make(&self, connector: &Connector) -> Result<(Arc<dyn Gateway>, Arc<dyn Actions>), String> {
         match connector {
             Connector::Opcua(config) => {
                 let shared = self.opcua.clone().ok_or("the OPC UA identity is not open")?;
-                Ok(Arc::new(OpcuaGateway::new(config.clone(), shared)))
+                let gateway = OpcuaGateway::new(config.clone(), shared);
+                let actions = gateway.actions();
+                Ok((Arc::new(gateway), actions))
             }
             Connector::Modbus(config) => {
                 let gateway = ModbusGateway::new(config.clone(), &self.buses).map_err(|error| chain(&error))?;
-                Ok(Arc::new(gateway))
+                let actions = gateway.actions();
+                Ok((Arc::new(gateway), actions))
             }
         }
     }

@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::app::{self, Edge};
 use crate::check::{self, Checked};
+use crate::commands::Kafka;
 use crate::config::Config;
 use crate::gateways::Exchanged;
 use crate::http::Page;
@@ -109,6 +110,10 @@ impl Edge {
             }
         };
         let mut done = Vec::new();
+        let mut way = config.kafka.is_some().then_some(Kafka::Same);
+        if self.is_other_mirror(&config) || config.commands.topic != self.config.commands.topic {
+            way = config.mirror().map(|mirror| Kafka::New(Box::new(mirror)));
+        }
         if self.is_other_mirror(&config) {
             let mirror = config.mirror();
             if let Some(mirror) = &mirror {
@@ -148,6 +153,10 @@ impl Edge {
             }
         };
         self.sources.parts().devices = self.gateways.watched();
+        if config.commands != self.config.commands {
+            done.push("the rules for commands are others".to_owned());
+        }
+        self.commands.exchange(config.commands.clone(), way, self.gateways.work()).await;
         self.fingerprint = app::fingerprint(&config);
         self.config = config;
         if done.is_empty() {

@@ -11,6 +11,7 @@ use gateway::{Connection, DeviceStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::commands;
 use crate::ingest::Counters;
 
 /// The whole picture. Times are ISO 8601, UTC.
@@ -27,6 +28,9 @@ pub(crate) struct Status {
     pub(crate) log: LogStatus,
     /// Absent without a `[kafka]` section.
     pub(crate) mirror: Option<MirrorStatus>,
+    /// Absent before the devices are started.
+    #[serde(default)]
+    pub(crate) commands: Option<commands::Status>,
     /// Absent before the first.
     pub(crate) reload: Option<Reload>,
 }
@@ -179,6 +183,7 @@ pub(crate) struct Parts {
     pub(crate) phase: Phase,
     pub(crate) devices: Vec<Watched>,
     pub(crate) mirror: Option<Monitor>,
+    pub(crate) commands: Option<Arc<commands::Counters>>,
     /// What came of the last reload.
     pub(crate) reload: Option<Reload>,
 }
@@ -229,6 +234,7 @@ impl Sources {
                 },
             },
             mirror: parts.mirror.as_ref().map(|monitor| mirror(monitor, stats.unacknowledged_bytes)),
+            commands: parts.commands.as_ref().map(|counters| counters.status()),
             reload: parts.reload.clone(),
         }
     }

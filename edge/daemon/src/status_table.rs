@@ -36,6 +36,9 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
         Some(mirror) => print_mirror(out, mirror)?,
         None => writeln!(out, "mirror    no [kafka] section: the edge collects and keeps, nothing is sent")?,
     }
+    if let Some(commands) = &status.commands {
+        writeln!(out, "commands  {}", commands_line(commands))?;
+    }
     if let Some(reload) = &status.reload {
         let came = match reload.outcome {
             Outcome::Done => "done",
@@ -67,6 +70,20 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
         }
     }
     Ok(text)
+}
+
+fn commands_line(commands: &crate::commands::Status) -> String {
+    let of = |state: &str| commands.steps.get(state).copied().unwrap_or_default();
+    let ends: Vec<String> =
+        ["succeeded", "failed", "rejected", "expired", "unknown"].iter().map(|state| format!("{} {state}", of(state))).collect();
+    let mut line = format!("{}, {} waiting; {} since the start", commands.state, commands.waiting, ends.join(", "));
+    if commands.missed > 0 {
+        line.push_str(&format!("\n          {} times, the topic did not have any more what was to be read next", commands.missed));
+    }
+    if !commands.detail.is_empty() {
+        line.push_str(&format!("\n          {}", commands.detail));
+    }
+    line
 }
 
 fn log_line(log: &LogStatus) -> String {
