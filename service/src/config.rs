@@ -3,6 +3,8 @@
 //! serde stops at the first error. So the part that it complains about is noted, taken out of the parsed file, and the rest is tried
 //! again, until nothing is left to complain about: a config of any shape reports all its problems without code of its own.
 
+mod words;
+
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -83,11 +85,12 @@ pub fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, Vec<Prob
         };
         let span = error.span().unwrap_or(0..0);
         let path = path_to(tree.get_ref(), &span);
-        let missing = missing_field(error.message()).map(|field| join(&path, field));
+        let missing = words::missing_field(error.message()).map(|field| join(&path, field));
         // A key is not missing if it was taken out for being wrong.
         if missing.as_ref().is_none_or(|key| !removed.contains(key)) {
             let key = missing.clone().unwrap_or_else(|| path.join("."));
-            problems.push(problem(file, text, Some(span), key, error.message()));
+            let message = words::in_words(&key, error.message());
+            problems.push(problem(file, text, Some(span), key, &message));
         }
         if path.is_empty() {
             break;
@@ -113,16 +116,14 @@ fn problem(file: &Path, text: &str, span: Option<Range<usize>>, key: String, mes
 
 /// Where the value of a key stands, or the header of the innermost table on the way to it.
 fn span_of(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
-    let (first, rest) = key.split_once('.').unwrap_or((key, ""));
+    // A key with dots of its own is written in quotes.
+    let quoted = key.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
+    let (first, rest) = quoted.map_or_else(|| key.split_once('.').unwrap_or((key, "")), |key| (key, ""));
     let (name, value) = table.iter().find(|(name, _)| *name.get_ref() == first)?;
     match value.get_ref() {
         DeValue::Table(inner) => span_of(inner, rest).or(Some(name.span())),
         _ => Some(value.span()),
     }
-}
-
-fn missing_field(message: &str) -> Option<&str> {
-    message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
 fn join(path: &[String], field: &str) -> String {
@@ -211,11 +212,11 @@ mod tests {
         assert_eq!(
             problems(text),
             [
-                "edge.toml:1:8: name: invalid type: integer `5`, expected a string",
+                "edge.toml:1:8: name: expected a text in quotes, found 5",
                 "edge.toml:5:8: log.size: expected a size such as \"512 KiB\", \"64 MiB\" or \"2 GB\", found \"2 GiX\"",
-                "edge.toml:6:1: log.size_max: unknown field `size_max`, expected `dir` or `size`",
-                "edge.toml:8:1: kafka.brokers: missing field `brokers`",
-                "edge.toml:9:10: kafka.window: invalid value: integer `-1`, expected u32",
+                "edge.toml:6:1: log.size_max: unknown key `size_max`; known here: dir, size",
+                "edge.toml:8:1: kafka.brokers: `brokers` is missing",
+                "edge.toml:9:10: kafka.window: expected a whole number from 0 to 4294967295, found -1",
             ]
         );
     }
@@ -223,7 +224,34 @@ mod tests {
     #[test]
     fn problems_inside_arrays_of_tables_are_told_with_their_line() {
         let text = "name = \"a\"\nlog = {dir = \"/\", size = \"1 B\"}\n[[clusters]]\nbrokers = []\nwindow = 1\n[[clusters]]\nbrokers = 7\nwindow = 1\n";
-        assert_eq!(problems(text), ["edge.toml:7:11: clusters: invalid type: integer `7`, expected a sequence"]);
+        assert_eq!(problems(text), ["edge.toml:7:11: clusters: expected a list, found 7"]);
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_told() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only the errors matter here")]
+        struct Secretive {
+            kafka: Option<crate::kafka::Config>,
+            password: Option<u8>,
+            #[serde(default, deserialize_with = "crate::units::size")]
+            token_size: u64,
+        }
+        for text in [
+            "kafka = {brokers = [], sasl = \"me:hush\"}",
+            "kafka = {brokers = [], tls = \"hush, expected hush\"}",
+            "kafka = {brokers = \"ssl://me:hush@a\"}",
+            "kafka = {brokers = [], sasl = {mechanism = \"PLAIN\", username = \"a\", password_file = [\"hush\"]}}",
+            "kafka = {brokers = [], overrides = {\"ssl.key.password\" = [\"hush\"]}}",
+            "password = \"hush\"",
+            "token_size = \"hush\"",
+        ] {
+            let told = parse::<Secretive>(Path::new("edge.toml"), text).expect_err("the config is bad");
+            let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+            assert!(!told[0].contains("hush") && told[0].contains("expected "), "{told:?}");
+        }
+        let told = parse::<Secretive>(Path::new("edge.toml"), "kafka = {brokers = [], sasl = {mechanism = \"PLAYN\"}}").expect_err("bad");
+        assert!(told.iter().any(|problem| problem.message.ends_with("found \"PLAYN\"")), "{told:?}");
     }
 
     #[test]
@@ -234,6 +262,6 @@ mod tests {
 
     #[test]
     fn an_empty_file_names_the_first_missing_key() {
-        assert_eq!(problems(""), ["edge.toml:1:1: name: missing field `name`"]);
+        assert_eq!(problems(""), ["edge.toml:1:1: name: `name` is missing"]);
     }
 }

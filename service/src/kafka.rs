@@ -96,6 +96,18 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The key of the config that is meant, and what is wrong with it.
+    pub fn at(&self) -> (String, String) {
+        match self {
+            Self::NoBrokers => ("kafka.brokers".into(), "empty: name at least one broker as \"host:port\"".into()),
+            Self::File { key, source } => ((*key).into(), crate::error::chain(source)),
+            Self::HalfAnIdentity => ("kafka.tls".into(), "needs both certificate and key, or neither".into()),
+            Self::Protected { property, why } => (format!("kafka.overrides.{property:?}"), format!("cannot be changed: {why}")),
+        }
+    }
+}
+
 impl Config {
     /// Brokers without TLS or login, as in tests.
     pub fn plain(brokers: impl Into<String>) -> Self {

@@ -19,6 +19,15 @@ pub fn locate(folder: &Path, path: &Path) -> PathBuf {
     }
 }
 
+/// Whether a secret may stand at a key of a config, e.g. `kafka.sasl.password`, be it in the wrong form: what stands there is not to be shown.
+pub fn may_stand_at(key: &str) -> bool {
+    const WORDS: [&str; 9] = ["pass", "pwd", "secret", "token", "credential", "login", "seed", "identity", "apikey"];
+    const HOLDERS: [&str; 5] = ["sasl", "tls", "key", "status_access", "overrides"];
+    let key = key.to_lowercase();
+    let is_open = key.rsplit('.').next().is_some_and(|last| ["mechanism", "user", "username", "policy", "mode"].contains(&last));
+    !is_open && (WORDS.iter().any(|word| key.contains(word)) || key.split('.').any(|part| HOLDERS.contains(&part)))
+}
+
 fn credential(folder: &Path, name: &str, handed_over: Option<PathBuf>) -> PathBuf {
     match handed_over {
         Some(by_systemd) => by_systemd.join(format!("{HANDED_OVER}_{name}")),
@@ -38,6 +47,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// There is no such file. It is not named: somebody may have written the secret itself in place of its file.
+    #[error("there is no such file in {}; write the secret into a file of its own, and the file's name here", folder.display())]
+    Missing {
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
     /// Everybody can read it.
     #[error("everybody on this machine can read the secret {}: chmod o= {}", .0.display(), .0.display())]
     Exposed(PathBuf),
@@ -50,7 +65,12 @@ pub(crate) fn expect_regular(file: &Path) -> io::Result<()> {
 
 /// Whether the file can be read, and not by everybody.
 pub fn check(file: &Path) -> Result<(), Error> {
-    let unreadable = |source| Error::Unreadable { file: file.to_owned(), source };
+    let unreadable = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
+            Error::Missing { folder: file.parent().unwrap_or(Path::new("")).to_owned() }
+        }
+        _ => Error::Unreadable { file: file.to_owned(), source },
+    };
     expect_regular(file).map_err(unreadable)?;
     let found = fs::File::open(file).and_then(|file| file.metadata()).map_err(unreadable)?;
     if found.permissions().mode() & 0o007 == 0 { Ok(()) } else { Err(Error::Exposed(file.to_owned())) }
@@ -79,6 +99,16 @@ mod tests {
         assert!(told.ends_with(&format!("chmod o= {}", file.path().display())), "{told}");
         mode(0o640);
         assert_eq!(read(file.path()).expect("for the group alone"), "hush");
+    }
+
+    #[test]
+    fn a_secret_in_place_of_its_files_name_is_not_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("file"), "").expect("written");
+        for secret in ["hunter2", "file/hunter2", &"hunter2".repeat(50)] {
+            let told = crate::error::chain(&read(&folder.path().join(secret)).expect_err("no such file"));
+            assert!(told.starts_with("there is no such file in ") && !told.contains("hunter2"), "{told}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Pages over HTTP: on this machine for everybody, beyond it over TLS and for those alone who know a token.
 
+mod connections;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,13 +14,17 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::accept::Accept;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use connections::{Connections, Limits};
+use hyper_util::rt::TokioTimer;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -144,11 +150,20 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves the pages until `stop`.
+    /// Serves the pages until `stop`. Clients that do nothing, and clients beyond those that pages are for, lose their connection.
     pub async fn serve(self, pages: Router, stop: CancellationToken) {
+        self.serve_within(Limits::default(), pages, stop).await;
+    }
+
+    async fn serve_within(self, limits: Limits, pages: Router, stop: CancellationToken) {
+        let connections = Connections::new(limits);
         let ended = match self.protected {
-            None => axum::serve(self.listener, pages).with_graceful_shutdown(stop.cancelled_owned()).await,
-            Some((access, tls)) => protected(self.listener, access, tls, pages, stop).await,
+            None => answer(self.listener, connections, limits, pages, stop).await,
+            Some((access, tls)) => {
+                tokio::spawn(renew(access.clone(), tls.clone(), stop.clone()));
+                let pages = pages.layer(from_fn_with_state(access, check_token));
+                answer(self.listener, RustlsAcceptor::new(tls).acceptor(connections), limits, pages, stop).await
+            }
         };
         if let Err(error) = ended {
             warn!(%error, "the HTTP server ended");
@@ -156,16 +171,21 @@ impl Server {
     }
 }
 
-async fn protected(listener: TcpListener, access: Access, tls: RustlsConfig, pages: Router, stop: CancellationToken) -> io::Result<()> {
-    let (handle, ending) = (Handle::new(), stop.clone());
+async fn answer<A>(listener: TcpListener, acceptor: A, limits: Limits, pages: Router, stop: CancellationToken) -> io::Result<()>
+where
+    A: Accept<TcpStream, Router, Service = Router> + Clone + Send + Sync + 'static,
+    A::Stream: AsyncRead + AsyncWrite + Unpin + Send,
+    A::Future: Send,
+{
+    let handle = Handle::new();
     let end = handle.clone();
     tokio::spawn(async move {
-        ending.cancelled().await;
+        stop.cancelled().await;
         end.graceful_shutdown(Some(GRACE));
     });
-    tokio::spawn(renew(access.clone(), tls.clone(), stop));
-    let pages = pages.layer(from_fn_with_state(access, check_token));
-    axum_server::from_tcp_rustls(listener.into_std()?, tls)?.handle(handle).serve(pages.into_make_service()).await
+    let mut server = axum_server::from_tcp(listener.into_std()?)?.acceptor(acceptor).http1_only().handle(handle);
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
+    server.serve(pages.into_make_service()).await
 }
 
 async fn renew(access: Access, tls: RustlsConfig, stop: CancellationToken) {
@@ -209,32 +229,4 @@ async fn check_token(State(access): State<Access>, request: Request, next: Next)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Access, problems};
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn beyond_loopback_pages_need_a_certificate_and_a_token() {
-        let address = |text: &str| text.parse().ok();
-        for fine in [None, address("127.0.0.1:9464"), address("[::1]:9464")] {
-            assert_eq!(problems(fine, None, "edge.status_access"), []);
-        }
-        let told = problems(address("0.0.0.0:9464"), None, "edge.status_access");
-        assert!(matches!(&told[..], [("", told)] if told.contains("[edge.status_access]")), "{told:?}");
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = |name: &str, text: &str| {
-            let file = folder.path().join(name);
-            std::fs::write(&file, text).expect("written");
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("own file");
-            file
-        };
-        let access = Access { certificate: "/nowhere".into(), key: file("key", "k"), token_file: file("token", "short") };
-        let told = problems(address("0.0.0.0:9464"), Some(&access), "edge.status_access");
-        let keys = |told: &[(&'static str, String)]| told.iter().map(|(key, _)| *key).collect::<Vec<_>>();
-        assert_eq!(keys(&told), ["token_file", "certificate"], "{told:?}");
-        // Files that can be read, and hold something else.
-        let access = Access { certificate: file("certificate", "c"), token_file: file("token", "0123456789abcdef"), ..access };
-        let told = problems(address("0.0.0.0:9464"), Some(&access), "edge.status_access");
-        assert_eq!(keys(&told), ["certificate"], "{told:?}");
-    }
-}
+mod tests;

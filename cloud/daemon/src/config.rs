@@ -67,7 +67,7 @@ impl Config {
             problems.extend(config.kafka.iter().flat_map(override_problems));
             match config.kafka.as_ref().map(service::kafka::Config::client) {
                 None => problems.push(("kafka".into(), "missing: the forwarder needs [kafka] with brokers".into())),
-                Some(Err(error)) => problems.push(("kafka".into(), format!("{:#}", anyhow::Error::new(error)))),
+                Some(Err(error)) => problems.push(error.at()),
                 Some(Ok(_)) => {}
             }
         }
@@ -150,14 +150,13 @@ mod tests {
             ]
         );
         let nats = "[nats.A]\nurls = [\"a\"]\n";
-        let password = folder.path().join("password");
         assert_eq!(
             told(&format!(
                 "{nats}[kafka]\nbrokers = [\"b:9092\"]\nsasl = {{mechanism = \"PLAIN\", username = \"a\", password_file = \"password\"}}\n"
             )),
             [format!(
-                "cloud.toml:3:2: kafka: kafka.sasl.password_file: {} cannot be read: No such file or directory (os error 2)",
-                password.display()
+                "cloud.toml:5:62: kafka.sasl.password_file: there is no such file in {}; write the secret into a file of its own, and the file's name here",
+                folder.path().display()
             )]
         );
     }

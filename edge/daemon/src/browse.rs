@@ -1,12 +1,9 @@
 //! `openfactory-edge browse`: what an OPC UA server has, for a person, a program, or as a device file.
 
 use std::fmt::Write;
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use asset_stream::device_file::validate_asset;
 use asset_stream::document::{Document, Environment, Problems};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -17,6 +14,7 @@ use crate::check::{self, BadConfig};
 use crate::cli::{BrowseArgs, Login};
 use crate::config::Config;
 use crate::devices;
+use crate::new_device_file;
 use crate::progress::Line;
 
 /// What the service's unit does not let it see.
@@ -30,9 +28,7 @@ pub(crate) fn run(file: &Path, args: &BrowseArgs) -> anyhow::Result<()> {
     let start = Address::node_id(&args.node).or_else(|not_an_id| Address::browse_path(&args.node).map_err(|_| not_an_id));
     let start = start.map_err(|problem| anyhow::anyhow!("--node: {problem}, or a browse path, 0:Root/0:Objects/2:Sensors"))?;
     if let (Some(file), Some(asset)) = (&args.write, &args.asset) {
-        // Before a long look.
-        validate_asset(asset).map_err(|problem| anyhow::anyhow!("--asset: {asset:?} {problem}"))?;
-        ensure!(!file.exists(), "{} is there already; name another file, or move it away", file.display());
+        new_device_file::check(file, asset)?;
     }
     let (connector, state_dir) = connector(file, args)?;
     let shared = Shared::open(&state_dir).map_err(|error| anyhow::anyhow!("{}", chain(&error)))?;
@@ -125,28 +121,15 @@ fn write(file: &Path, asset: &str, args: &BrowseArgs, browsed: &Browsed) -> anyh
         quoted(&name),
         quoted(asset),
     );
-    let mut made = create_for_the_edge(file).with_context(|| format!("{} cannot be made", file.display()))?;
-    made.write_all(text.as_bytes()).and_then(|()| made.sync_all()).with_context(|| format!("{} cannot be written", file.display()))?;
+    new_device_file::write(file, &text)?;
     if let Some(secret) = args.login.password_file.as_deref().filter(|file| HIDDEN.iter().any(|hidden| file.starts_with(hidden))) {
         eprintln!(
             "openfactory-edge: the service cannot see {}: put the password into /etc/openfactory-edge/credentials/NAME (mode 600) and write password_file: credential:NAME",
             secret.display()
         );
     }
-    let next = "prune it, then: openfactory-edge check-config --online && systemctl reload openfactory-edge";
-    service::output::print(&format!("{}: {variables} variables; {next}\n", file.display()))?;
+    service::output::print(&format!("{}: {variables} variables; {}\n", file.display(), new_device_file::NEXT))?;
     Ok(())
-}
-
-/// Made by root with whatever umask, it must be readable for the edge: its folder's group.
-fn create_for_the_edge(file: &Path) -> std::io::Result<std::fs::File> {
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(file)?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if let Ok(group) = std::fs::metadata(folder).map(|folder| folder.gid()) {
-        // Who may not give it away has a folder of his own.
-        std::os::unix::fs::fchown(&made, None, Some(group)).ok();
-    }
-    Ok(made)
 }
 
 fn tree(nodes: &[Node]) -> String {

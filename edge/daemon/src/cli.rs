@@ -1,6 +1,9 @@
 //! The command line.
 
-mod explore;
+mod browse;
+mod cert;
+mod check_config;
+mod scan;
 
 use std::path::PathBuf;
 
@@ -8,7 +11,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::when::When;
 
-pub(crate) use explore::{BrowseArgs, CertCommand, CheckConfigArgs, Login, ParityName, ScanCommand, ScanModbusArgs, TableName};
+pub(crate) use browse::{BrowseArgs, Login};
+pub(crate) use cert::CertCommand;
+pub(crate) use check_config::CheckConfigArgs;
+pub(crate) use scan::{ParityName, ScanCommand, ScanModbusArgs, TableName};
 
 /// Collects what machines say, keeps it on this box, and mirrors it into Kafka, once and in order.
 #[derive(Debug, Parser)]
@@ -81,7 +87,7 @@ pub(crate) enum Command {
     /// Runs the edge until SIGTERM or SIGINT.
     Run,
     /// Checks edge.toml and all device files, and says everything that is wrong with them.
-    #[command(after_help = explore::CHECK_CONFIG)]
+    #[command(after_help = check_config::EXIT_CODES)]
     CheckConfig(CheckConfigArgs),
     /// Makes the running edge read its config again: all of it, or, if anything is wrong, nothing.
     #[command(after_help = RELOAD)]
@@ -91,13 +97,13 @@ pub(crate) enum Command {
     /// Prints events as they become durable.
     Tail(TailArgs),
     /// Shows what an OPC UA server has, and writes a device file of it.
-    #[command(after_help = explore::BROWSE)]
+    #[command(after_help = browse::EXAMPLES)]
     Browse(BrowseArgs),
     /// Looks for devices of which nobody knows what they have.
     #[command(subcommand)]
     Scan(ScanCommand),
     /// The edge's OPC UA certificate, and those of the servers that it trusts.
-    #[command(subcommand, after_help = explore::CERT)]
+    #[command(subcommand, after_help = cert::EXAMPLES)]
     Cert(CertCommand),
     /// Looks into the log's files, whether the edge runs or not: what they hold, whether they are whole.
     Log(LogArgs),

@@ -334,7 +334,8 @@ impl Config {
         if let Some(kafka) = &self.kafka
             && let Err(error) = kafka.client()
         {
-            problem("kafka", service::error::chain(&error));
+            let (key, what) = error.at();
+            problem(&key, what);
         }
         for error in self.mirror().iter().flat_map(edge_mirror::Config::problems) {
             match error {
@@ -343,6 +344,10 @@ impl Config {
                 edge_mirror::Error::Config { key: "assets_topic", problem: what } => problem("mirror.topic", what.into()),
                 edge_mirror::Error::Config { key: "window_bytes", problem: what } => problem("mirror.window_size", what.into()),
                 edge_mirror::Error::Config { key, problem: what } => problem(&format!("mirror.{key}"), what.into()),
+                edge_mirror::Error::Kafka(error) => {
+                    let (key, what) = error.at();
+                    problem(&key, what);
+                }
                 error => problem("kafka", service::error::chain(&error)),
             }
         }
@@ -386,11 +391,11 @@ mod tests {
         assert_eq!(
             told,
             [
-                "edge.toml:3:10: edge.memory: invalid type: integer `5`, expected a string",
+                "edge.toml:3:10: edge.memory: expected a text in quotes, found 5",
                 "edge.toml:4:14: edge.log_filter: the log filter \"debgu\" cannot be read; examples: \"debug\", \"warn,edge_mirror=debug\"",
-                "edge.toml:6:13: log.when_full: unknown variant `panic`, expected `drop_oldest` or `refuse_new`",
-                "edge.toml:7:1: kafka.brokers: missing field `brokers`",
-                "edge.toml:8:1: kafka.broker: unknown field `broker`, expected one of `brokers`, `tls`, `sasl`, `overrides`",
+                "edge.toml:6:13: log.when_full: expected \"drop_oldest\" or \"refuse_new\", found \"panic\"",
+                "edge.toml:7:1: kafka.brokers: `brokers` is missing",
+                "edge.toml:8:1: kafka.broker: unknown key `broker`; did you mean `brokers`?",
             ]
         );
     }
@@ -398,7 +403,7 @@ mod tests {
     #[test]
     fn files_of_the_kafka_section_are_looked_for_beside_the_config() {
         let told = problems("[edge]\nid = \"a\"\n[kafka]\nbrokers = [\"b:9092\"]\ntls = {ca = \"ca.pem\"}\n");
-        assert_eq!(told, ["edge.toml:3:2: kafka: kafka.tls.ca: ca.pem cannot be read: No such file or directory (os error 2)"]);
+        assert_eq!(told, ["edge.toml:5:13: kafka.tls.ca: ca.pem cannot be read: No such file or directory (os error 2)"]);
     }
 
     #[test]
@@ -407,8 +412,8 @@ mod tests {
         let idempotent = "an idempotent producer knows no more";
         assert_eq!(told("[mirror]\nmax_in_flight = 6\n"), [format!("edge.toml:6:17: mirror.max_in_flight: must be 1 to 5: {idempotent}")]);
         assert_eq!(told("[mirror]\nwindow_size = \"2 GiB\"\n"), ["edge.toml:6:15: mirror.window_size: must be 1 KiB to 1 GiB"]);
-        let refused = "edge.toml:3:2: kafka: the brokers' settings cannot be used: kafka.overrides: max.in.flight cannot be overridden: \
-                       set mirror.max_in_flight, which knows its limits";
+        let refused =
+            "edge.toml:6:19: kafka.overrides.\"max.in.flight\": cannot be changed: set mirror.max_in_flight, which knows its limits";
         assert_eq!(told("[kafka.overrides]\n\"max.in.flight\" = \"5\"\n"), [refused]);
     }
 
@@ -430,7 +435,7 @@ mod tests {
                 "edge.toml:2:6: edge.id: \"a b\": expected 1 to 128 letters, digits, '-', '_' or '.'",
                 "edge.toml:3:10: edge.memory: too small: at least 1 MiB",
                 "edge.toml:5:12: log.max_size: too small: at least four segments (log.segment_size) must fit",
-                "edge.toml:6:2: kafka: kafka.brokers is empty: name at least one broker as \"host:port\"",
+                "edge.toml:7:11: kafka.brokers: empty: name at least one broker as \"host:port\"",
             ]
         );
     }

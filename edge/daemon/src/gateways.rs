@@ -41,11 +41,11 @@ struct Running {
 }
 
 /// What became of the devices when their list changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Exchanged {
-    pub(crate) added: usize,
-    pub(crate) changed: usize,
-    pub(crate) removed: usize,
+    pub(crate) added: Vec<Arc<str>>,
+    pub(crate) changed: Vec<Arc<str>>,
+    pub(crate) removed: Vec<Arc<str>>,
     pub(crate) untouched: usize,
 }
 
@@ -90,14 +90,15 @@ impl Gateways {
     /// others alone. What a changed device says between its two gateways is told like what it says while the edge is stopped.
     pub(crate) async fn exchange(&mut self, devices: Vec<Device>) -> anyhow::Result<Exchanged> {
         let before = std::mem::take(&mut self.running);
-        let had = before.len();
         let (kept, leaving): (Vec<_>, Vec<_>) = before.into_iter().partition(|running| devices.contains(&running.device));
-        let changed = leaving.iter().filter(|running| devices.iter().any(|device| device.name == running.device.name)).count();
+        let names = |leaving: &[Running]| leaving.iter().map(|running| running.device.name.clone()).collect::<Vec<_>>();
+        let (changed, removed) = names(&leaving).into_iter().partition(|name| devices.iter().any(|device| device.name == *name));
+        let had = [names(&kept), names(&leaving)].concat();
+        let added = devices.iter().map(|device| device.name.clone()).filter(|name| !had.contains(name)).collect();
+        let exchanged = Exchanged { added, changed, removed, untouched: kept.len() };
         // First: a new gateway may need the port of an old one.
         end(leaving).await;
         let mut kept: Vec<_> = kept.into_iter().map(Some).collect();
-        let exchanged =
-            Exchanged { added: devices.len() - kept.len() - changed, changed, removed: had - kept.len() - changed, untouched: kept.len() };
         let (keys, mut failures) = (self.log.keys(), Vec::new());
         // While the log takes nothing, nobody takes a device's facts; the edge must not wait for that.
         let until = tokio::time::Instant::now() + GRACE;

@@ -27,6 +27,7 @@ mod look_back;
 mod losses;
 mod metrics;
 mod mirroring;
+mod new_device_file;
 mod online;
 mod progress;
 mod protocols;

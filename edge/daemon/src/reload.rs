@@ -1,6 +1,7 @@
 //! Reading the config again: all of it takes effect, or nothing, and only what changed is touched.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,6 +22,9 @@ use crate::status::{Outcome, Reload};
 
 /// How long reading the config may take. Signals wait meanwhile.
 const READING: Duration = Duration::from_secs(20);
+
+/// Devices that are named; beyond that they are counted.
+const NAMED: usize = 8;
 
 /// What the journal knows these messages by; its catalog explains them.
 const REFUSED: &str = "5c670559a56c4810ae94687bba01f3fb";
@@ -173,6 +177,31 @@ impl Edge {
 
 /// What became of the devices; nothing to say where nothing changed.
 fn sentence(Exchanged { added, changed, removed, untouched }: Exchanged) -> Option<String> {
-    let told = format!("devices: {added} added, {changed} changed, {removed} removed, {untouched} untouched");
-    (added + changed + removed > 0).then_some(told)
+    let parts = [("added", &added), ("changed", &changed), ("removed", &removed)];
+    let parts: Vec<_> =
+        parts.into_iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| format!("{what} {}", listed(names))).collect();
+    (!parts.is_empty()).then(|| format!("devices: {}; {untouched} untouched", parts.join("; ")))
+}
+
+/// Names, as many as a line has place for.
+fn listed(names: &[Arc<str>]) -> String {
+    let (shown, more) = names.split_at(names.len().min(NAMED));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    format!("{}{more}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+    use crate::gateways::Exchanged;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_became_of_the_devices_is_told_by_name_up_to_some() {
+        assert_eq!(sentence(Exchanged { untouched: 3, ..Exchanged::default() }), None);
+        let added = (1..=10).map(|number| Arc::from(format!("press-{number}"))).collect();
+        let told = sentence(Exchanged { added, removed: vec!["oven".into()], untouched: 99, ..Exchanged::default() });
+        let added = "added press-1, press-2, press-3, press-4, press-5, press-6, press-7, press-8 and 2 more";
+        assert_eq!(told, Some(format!("devices: {added}; removed oven; 99 untouched")));
+    }
 }

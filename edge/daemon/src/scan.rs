@@ -1,14 +1,21 @@
 //! `openfactory-edge scan`: what lies behind a socket or a serial line of which nobody has the manual.
 
-use std::fmt::Write;
-use std::time::Duration;
+mod device_file;
+mod json;
+mod text;
+mod values;
 
-use anyhow::Context;
-use gateway_modbus::{Endpoint, Framing, Mapped, Most, Parity, Presence, Scanner, SerialLine, Sharing, Span, Table, Timing};
-use serde_json::{Value as Json, json};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use gateway_modbus::{Endpoint, Framing, Mapped, Pace, Parity, Presence, Progress, Scanner, SerialLine, Sharing, Table, Timing};
 use service::error::chain;
 
 use crate::cli::{ParityName, ScanModbusArgs, TableName};
+use crate::new_device_file;
 use crate::progress::{Line, bar};
 
 /// So many units that all answer are one device that does not look at the unit id.
@@ -20,22 +27,42 @@ struct Unit {
     found: Result<Mapped, String>,
 }
 
-/// Scans and prints; an error if nothing answers, or nothing any more.
+/// Scans and prints or writes; an error if nothing answers, or nothing any more.
 pub(crate) fn modbus(args: &ScanModbusArgs) -> anyhow::Result<()> {
+    if let (Some(file), Some(asset)) = (&args.write, &args.asset) {
+        new_device_file::check(file, asset)?;
+    }
     let endpoint = endpoint(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
-    let (units, notes) = runtime.block_on(scan(&endpoint, args))?;
+    let is_stopped = Arc::new(AtomicBool::new(false));
+    runtime.spawn(listen_for_stop(is_stopped.clone()));
+    let (units, notes) = runtime.block_on(scan(&endpoint, args, &is_stopped))?;
+    let gives = |unit: &Unit| unit.found.as_ref().is_ok_and(|mapped| !mapped.ranges.is_empty() || mapped.left.is_empty());
+    if let (Some(file), Some(asset)) = (&args.write, &args.asset) {
+        notes.iter().for_each(|note| eprintln!("note: {note}"));
+        let (text, variables) = device_file::propose(&endpoint, asset, &units)?;
+        ensure!(variables > 0, "nothing was found; nothing is written");
+        new_device_file::write(file, &text)?;
+        service::output::print(&format!("{}: {variables} variables; {}\n", file.display(), new_device_file::NEXT))?;
+        return Ok(());
+    }
     let text = match args.json {
-        true => {
-            let units: Vec<_> = units.iter().map(|unit| unit_json(&endpoint, unit)).collect();
-            serde_json::to_string_pretty(&json!({"endpoint": endpoint.to_string(), "units": units, "notes": notes}))? + "\n"
-        }
-        false => text(&endpoint, &units, &notes)?,
+        true => json::text(&endpoint, &units, &notes)?,
+        false => text::text(&endpoint, &units, &notes)?,
     };
     service::output::print(&text)?;
-    let gives = |unit: &Unit| unit.found.as_ref().is_ok_and(|mapped| !mapped.ranges.is_empty() || mapped.silent.is_empty());
-    anyhow::ensure!(units.iter().any(gives), "nothing was found");
+    ensure!(units.iter().any(gives), "nothing was found");
     Ok(())
+}
+
+/// The first Ctrl-C ends the look, the second one the program.
+async fn listen_for_stop(is_stopped: Arc<AtomicBool>) {
+    while tokio::signal::ctrl_c().await.is_ok() {
+        if is_stopped.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nopenfactory-edge: the look ends with the next answer; Ctrl-C again ends it at once, without what was found");
+    }
 }
 
 fn endpoint(args: &ScanModbusArgs) -> anyhow::Result<Endpoint> {
@@ -59,12 +86,16 @@ fn endpoint(args: &ScanModbusArgs) -> anyhow::Result<Endpoint> {
     Ok(Endpoint::Tcp { host: host.trim_matches(['[', ']']).to_owned(), port, framing, sharing: Sharing::Shared })
 }
 
-async fn scan(endpoint: &Endpoint, args: &ScanModbusArgs) -> anyhow::Result<(Vec<Unit>, Vec<String>)> {
+async fn scan(endpoint: &Endpoint, args: &ScanModbusArgs, is_stopped: &AtomicBool) -> anyhow::Result<(Vec<Unit>, Vec<String>)> {
     let timeout = Duration::from_millis(args.timeout);
     let scanner = Scanner::new(endpoint, Timing { timeout, settle_time: timeout, ..Timing::default() });
     let (mut present, mut notes, mut line) = (Vec::new(), Vec::new(), Line::new());
     let (first, asked) = (*args.units.start(), args.units.clone().count());
     for unit in args.units.clone() {
+        if is_stopped.load(Ordering::Relaxed) {
+            notes.push(format!("ended by Ctrl-C: no unit was looked for from {unit} on"));
+            break;
+        }
         line.show(|| format!("{} unit {unit} of {} to {}", bar(usize::from(unit - first), asked), first, args.units.end()));
         match scanner.presence(unit).await.map_err(|error| anyhow::anyhow!("{}", chain(&error)))? {
             Presence::Answers => present.push(unit),
@@ -82,18 +113,41 @@ async fn scan(endpoint: &Endpoint, args: &ScanModbusArgs) -> anyhow::Result<(Vec
     }
     let tables: Vec<Table> = args.tables.iter().map(|name| table(*name)).collect();
     let mut units = Vec::with_capacity(present.len());
+    let (begin, end) = (*args.addresses.start(), *args.addresses.end());
     for id in present {
-        let (begin, end) = (*args.addresses.start(), *args.addresses.end());
-        let progress = |table: Table, at: u16| {
-            let place = args.tables.iter().position(|name| self::table(*name) == table).unwrap_or(0);
+        let since = Instant::now();
+        let progress = |now: Progress| {
+            let place = tables.iter().position(|table| *table == now.table).unwrap_or(0);
             let span = usize::from(end - begin) + 1;
-            let (done, all) = (place * span + usize::from(at - begin), tables.len() * span);
-            line.show(|| format!("{} unit {id}, {} {at} of {end}", bar(done, all), table.words()));
+            let (done, all) = (place * span + usize::from(now.at - begin), tables.len() * span);
+            line.show(|| {
+                let (bar, table, left) = (bar(done, all), now.table.words(), time_left(since.elapsed(), done, all));
+                format!("{bar} unit {id}, {table} {} of {end}{}{left}", now.at, in_words(now.pace))
+            });
+            if is_stopped.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let found = scanner.map(id, &tables, &args.addresses, progress).await.map_err(|error| chain(&error));
         units.push(Unit { id, found });
     }
     Ok((units, notes))
+}
+
+fn in_words(pace: Pace) -> &'static str {
+    match pace {
+        Pace::Answers => "",
+        Pace::Busy => ", the device says it is busy",
+        Pace::Silent => ", no answer",
+    }
+}
+
+/// As long as it took for what is done, the rest will take too.
+fn time_left(elapsed: Duration, done: usize, all: usize) -> String {
+    let seconds = elapsed.as_secs_f64() * all.saturating_sub(done) as f64 / done.max(1) as f64;
+    match done {
+        0 => String::new(),
+        _ if seconds < 60.0 => format!(", {seconds:.0} s left"),
+        _ => format!(", about {:.0} min left", seconds / 60.0),
+    }
 }
 
 fn table(name: TableName) -> Table {
@@ -102,109 +156,5 @@ fn table(name: TableName) -> Table {
         TableName::DiscreteInputs => Table::DiscreteInputs,
         TableName::InputRegisters => Table::InputRegisters,
         TableName::HoldingRegisters => Table::HoldingRegisters,
-    }
-}
-
-fn text(endpoint: &Endpoint, units: &[Unit], notes: &[String]) -> Result<String, std::fmt::Error> {
-    let mut text = String::new();
-    let out = &mut text;
-    if units.is_empty() {
-        writeln!(out, "no unit answers at {endpoint}; other unit ids (--units), settings of the line, a longer --timeout?")?;
-    }
-    for unit in units {
-        writeln!(out, "unit {} at {endpoint}", unit.id)?;
-        match &unit.found {
-            Err(why) => writeln!(out, "  stopped: {why}")?,
-            Ok(mapped) => print_mapped(out, endpoint, unit.id, mapped)?,
-        }
-    }
-    for note in notes {
-        writeln!(out, "note: {note}")?;
-    }
-    Ok(text)
-}
-
-fn print_mapped(out: &mut String, endpoint: &Endpoint, unit: u8, mapped: &Mapped) -> std::fmt::Result {
-    for table in Table::ALL {
-        let ranges: Vec<_> = mapped.ranges.iter().filter(|span| span.table() == table).map(|span| range(*span)).collect();
-        if !ranges.is_empty() {
-            writeln!(out, "  {:<18} {}", format!("{}s", table.words()), ranges.join(", "))?;
-        }
-    }
-    for (table, since) in &mapped.silent {
-        writeln!(
-            out,
-            "  {:<18} silent from {since} on: not looked at further; does the device know them? a longer --timeout?",
-            format!("{}s", table.words())
-        )?;
-    }
-    if mapped.ranges.is_empty() {
-        writeln!(out, "  it answers, and gives nothing at these addresses")?;
-        return Ok(());
-    }
-    for (most, of) in [(mapped.most_registers, "registers"), (mapped.most_bits, "bits")] {
-        match most {
-            Some(Most::Exactly(count)) => writeln!(out, "  {:<18} {count}; more is refused", format!("{of} at once"))?,
-            Some(Most::AtLeast(count)) => writeln!(out, "  {:<18} {count} at least", format!("{of} at once"))?,
-            None => {}
-        }
-    }
-    if let Some(guess) = &mapped.word_order {
-        let (order, pairs) = (guess.order, guess.sensible);
-        writeln!(out, "  word order         {order}, probably: {pairs} pairs are sensible as float32, e.g. {}", guess.examples.join(", "))?;
-    }
-    writeln!(out, "  in a device file:")?;
-    match endpoint {
-        Endpoint::Tcp { host, port, framing, .. } => {
-            let framing = if *framing == Framing::Rtu { ", framing: rtu" } else { "" };
-            writeln!(out, "    server: {{host: {}, port: {port}, unit_id: {unit}{framing}}}", gateway_opcua::quoted(host))?;
-        }
-        Endpoint::Serial(SerialLine { port, baud_rate, parity, stop_bits }) => {
-            let parity = match parity {
-                Parity::None => "none",
-                Parity::Even => "even",
-                Parity::Odd => "odd",
-            };
-            let port = gateway_opcua::quoted(port);
-            writeln!(
-                out,
-                "    serial: {{port: {port}, baud_rate: {baud_rate}, parity: {parity}, stop_bits: {stop_bits}, unit_id: {unit}}}"
-            )?;
-        }
-    }
-    if let Some(Most::Exactly(count)) = mapped.most_registers {
-        writeln!(out, "    requests: {{max_registers: {count}}}")?;
-    }
-    if let Some(guess) = &mapped.word_order {
-        writeln!(out, "    defaults: {{word_order: {}}}", guess.order)?;
-    }
-    Ok(())
-}
-
-fn range(span: Span) -> String {
-    match span.count() {
-        1 => span.start().to_string(),
-        _ => format!("{}–{}", span.start(), span.end() - 1),
-    }
-}
-
-fn unit_json(endpoint: &Endpoint, unit: &Unit) -> Json {
-    let most = |most: Option<Most>| match most {
-        Some(Most::Exactly(count)) => json!({"count": count, "more_is_refused": true}),
-        Some(Most::AtLeast(count)) => json!({"count": count, "more_is_refused": false}),
-        None => Json::Null,
-    };
-    let range = |span: &Span| json!({"table": span.table().key(), "first": span.start(), "last": span.end() - 1});
-    match &unit.found {
-        Err(why) => json!({"unit": unit.id, "stopped": why}),
-        Ok(mapped) => json!({
-            "unit": unit.id,
-            "endpoint": endpoint.to_string(),
-            "ranges": mapped.ranges.iter().map(range).collect::<Vec<_>>(),
-            "silent": mapped.silent.iter().map(|(table, since)| json!({"table": table.key(), "since": since})).collect::<Vec<_>>(),
-            "most_registers": most(mapped.most_registers),
-            "most_bits": most(mapped.most_bits),
-            "word_order": mapped.word_order.as_ref().map(|guess| json!({"order": guess.order, "sensible": guess.sensible, "examples": guess.examples})),
-        }),
     }
 }

@@ -91,6 +91,12 @@ pub(crate) struct Device {
     pub(crate) samples: u64,
     pub(crate) gaps: u64,
     pub(crate) restarts: u64,
+    /// Data items that have no value, as the device refuses or does not know them.
+    #[serde(default)]
+    pub(crate) without_value: usize,
+    /// One of them, and why.
+    #[serde(default)]
+    pub(crate) first_without_value: Option<String>,
     pub(crate) last_error: Option<String>,
     pub(crate) last_error_at: Option<String>,
 }
@@ -282,6 +288,7 @@ impl Status {
 fn device(device: &Watched) -> Device {
     let connection = device.status.connection();
     let error = device.status.last_error();
+    let without_value = device.status.without_value();
     Device {
         name: device.name.to_string(),
         asset: device.asset.to_string(),
@@ -291,6 +298,8 @@ fn device(device: &Watched) -> Device {
         samples: device.status.samples(),
         gaps: device.status.gaps(),
         restarts: device.status.restarts(),
+        without_value: without_value.as_ref().map_or(0, |(count, _, _)| *count),
+        first_without_value: without_value.map(|(_, item, status)| format!("{item}: {status}")),
         last_error_at: error.as_ref().map(|(_, at)| at.to_string()),
         last_error: error.map(|(text, _)| text),
     }

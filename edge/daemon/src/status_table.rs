@@ -52,19 +52,24 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
         return Ok(text);
     }
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["device", "asset", "protocol", "state", "since", "samples", "gaps"]);
+    table.load_style(NOTHING).set_header(["device", "asset", "protocol", "state", "since", "samples", "gaps", "no value"]);
     for device in &status.devices {
         let since = device.since.clone().unwrap_or_default();
         let (samples, gaps) = (device.samples.to_string(), device.gaps.to_string());
-        table.add_row([&device.name, &device.asset, &device.protocol, &device.state, &since, &samples, &gaps]);
+        let without_value = if device.without_value == 0 { String::new() } else { device.without_value.to_string() };
+        table.add_row([&device.name, &device.asset, &device.protocol, &device.state, &since, &samples, &gaps, &without_value]);
     }
-    for number in [5, 6] {
+    for number in [5, 6, 7] {
         if let Some(column) = table.column_mut(number) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    writeln!(out, "{table}")?;
+    writeln!(out, "{}", table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n"))?;
     for device in &status.devices {
+        if let Some(first) = device.first_without_value.as_ref().filter(|_| device.state == "connected") {
+            let more = if device.without_value > 1 { format!(", and {} more", device.without_value - 1) } else { String::new() };
+            writeln!(out, "{}, no value of {first}{more}; all of them: openfactory-edge check-config --online", device.name)?;
+        }
         if let (Some(error), Some(at)) = (&device.last_error, &device.last_error_at) {
             writeln!(out, "{}, last error at {at}: {error}", device.name)?;
         }

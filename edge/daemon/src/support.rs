@@ -13,7 +13,7 @@ use anyhow::Context;
 use asset_stream::Timestamp;
 use asset_stream::device_file::files_in;
 use asset_stream::document;
-use redact::without_secrets;
+use redact::Secrets;
 
 use crate::cli::SupportBundleArgs;
 use crate::config::Config;
@@ -49,17 +49,20 @@ pub(crate) fn run(config: &Path, args: &SupportBundleArgs) -> anyhow::Result<()>
 
 fn write(file: File, config: &Path, args: &SupportBundleArgs) -> anyhow::Result<()> {
     let mut tar = tar::Builder::new(zstd::Encoder::new(file, LEVEL)?);
-    for (name, words) in commands(config, &args.since)? {
-        eprintln!("{}", words.join(" "));
-        // Drop-ins of the unit may set variables with secrets.
-        add(&mut tar, name, without_secrets(&output_of(&words)).as_bytes())?;
-    }
+    let folder = config.parent().unwrap_or(Path::new("."));
+    let mut secrets = Secrets::default();
+    // First, as what is a secret in them is none to be told by a command either.
     for path in config_files(config) {
-        let text = document::read(&path)
-            .map_or_else(|error| format!("cannot be read: {error}\n"), |bytes| without_secrets(&String::from_utf8_lossy(&bytes)));
+        let text =
+            document::read(&path).map_or_else(|error| format!("cannot be read: {error}\n"), |bytes| secrets.hide(&path, &bytes, folder));
         // With their folder: the schema and a device file may have one name.
         let place: Vec<_> = path.iter().rev().take(2).map(|part| part.to_string_lossy().trim_matches('/').to_owned()).collect();
         add(&mut tar, &format!("config/{}", place.into_iter().rev().collect::<Vec<_>>().join("/")), text.as_bytes())?;
+    }
+    for (name, words) in commands(config, &args.since)? {
+        eprintln!("{}", words.join(" "));
+        // Drop-ins of the unit may set variables with secrets.
+        add(&mut tar, name, secrets.hide_in(&output_of(&words)).as_bytes())?;
     }
     tar.into_inner()?.finish()?.sync_all()?;
     Ok(())

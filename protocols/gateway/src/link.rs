@@ -168,6 +168,7 @@ impl DeviceLink {
     /// Hands samples over in order, waiting while the edge is behind. Cancel safe: a cancelled call has sent nothing.
     pub async fn send(&self, samples: Vec<Sample>) -> Result<Receipt, Closed> {
         let count = samples.len() as u64;
+        self.status.look_at(&samples);
         let receipt = self.sender.send(samples).await?;
         self.status.count_samples(count);
         Ok(receipt)
@@ -240,7 +241,21 @@ impl DeviceLink {
 #[cfg(test)]
 mod tests {
     use super::{DeviceLink, Outcome, channel};
-    use asset_stream::{GapReason, Timestamp};
+    use asset_stream::{GapReason, Kind, Quality, Sample, Timestamp};
+
+    #[tokio::test]
+    async fn data_items_without_a_value_are_known_until_they_have_one() {
+        let (sender, _receiver) = channel(1 << 20);
+        let link = DeviceLink::new("press", "PRESS-1", sender);
+        let (now, item) = (Timestamp::now(), |id: &str| link.item(id, "T", Kind::Samples));
+        let refused = |id: &str| Sample::bad(item(id), "BadNodeIdUnknown".to_owned(), now, now);
+        link.send(vec![refused("b"), refused("a"), refused("b")]).await.expect("open");
+        assert_eq!(link.status().without_value(), Some((2, "a".into(), "BadNodeIdUnknown".into())));
+        let mut good = refused("a");
+        good.quality = Quality::Good;
+        link.send(vec![good, refused("b")]).await.expect("open");
+        assert_eq!(link.status().without_value(), Some((1, "b".into(), "BadNodeIdUnknown".into())));
+    }
 
     #[tokio::test]
     async fn avail_is_told_on_change_only() {

@@ -1,9 +1,10 @@
 //! What the status page and the metrics tell about a device.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use asset_stream::Timestamp;
+use asset_stream::{Quality, Sample, Timestamp};
 
 /// Whether a device answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ impl Connection {
 struct Changing {
     connection: Option<(Connection, Timestamp)>,
     last_error: Option<(String, Timestamp)>,
+    /// Data items whose last sample had no value, with the device's status for it.
+    without_value: BTreeMap<Arc<str>, String>,
 }
 
 /// Counters and connection state of one device; written by its gateway, read by anyone.
@@ -70,6 +73,29 @@ impl DeviceStatus {
     /// The last failure, in plain words, and when.
     pub fn last_error(&self) -> Option<(String, Timestamp)> {
         self.lock().last_error.clone()
+    }
+
+    /// How many data items have no value, as the device refuses or does not know them, and the first of them with its status.
+    pub fn without_value(&self) -> Option<(usize, Arc<str>, String)> {
+        let items = &self.lock().without_value;
+        items.first_key_value().map(|(item, status)| (items.len(), item.clone(), status.clone()))
+    }
+
+    /// Looks which data items have a value.
+    pub(crate) fn look_at(&self, samples: &[Sample]) {
+        let without_value = &mut self.lock().without_value;
+        for sample in samples {
+            match &sample.quality {
+                Quality::Bad(status) => {
+                    without_value.insert(sample.item.id.clone(), status.to_string());
+                }
+                // Almost always there is none.
+                _ if without_value.is_empty() => {}
+                _ => {
+                    without_value.remove(&sample.item.id);
+                }
+            }
+        }
     }
 
     /// Notes a failure that does not end the connection, e.g. a bad tag.

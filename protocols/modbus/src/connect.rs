@@ -18,7 +18,7 @@ use crate::write::Ready;
 
 /// What a device answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Payload {
+pub enum Payload {
     /// One for each register of the span.
     Registers(Vec<u16>),
     /// One for each coil or discrete input of the span.

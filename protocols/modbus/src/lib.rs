@@ -50,6 +50,7 @@ mod write;
 
 pub use bus::Buses;
 pub use config::{Config, Endpoint, Framing, Group, Interval, Parity, SerialLine, Sharing, Timing, Variable};
+pub use connect::Payload;
 pub use decode::Decoder;
 pub use error::{Error, Exception};
 pub use gateway::ModbusGateway;
@@ -57,6 +58,6 @@ pub use guess::Guess;
 pub use parse::parse;
 pub use plan::{Block, Join, Limits, plan};
 pub use probe::probe;
-pub use scan::{Mapped, Most, Presence, Scanner};
+pub use scan::{Left, Mapped, Most, Pace, Presence, Progress, Scanner, Why};
 pub use types::{Bits, DataType, Encoding, Report, Scaling, Span, Table, Trim, WordOrder, parse_reference};
 pub use write::{Functions, One, SomeBits};

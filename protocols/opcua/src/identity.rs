@@ -3,7 +3,7 @@
 //! The ApplicationUri is read from the certificate, so the two cannot disagree. Key and certificate are checked here because the
 //! library panics when it opens a secured connection without them.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,7 +71,7 @@ pub enum KeyChange {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The state folder cannot be used.
-    #[error("cannot create the folder {}: the service's user needs write access to the state folder", path.display())]
+    #[error("cannot use the folder {}: the service's user needs write access to the state folder", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -139,6 +139,12 @@ pub enum Error {
         /// The key's file.
         key: PathBuf,
     },
+    /// Another process is at it.
+    #[error("another `cert renew` is at work in {}: wait until it has ended, and look at its certificate with `cert show`", folder.display())]
+    Busy {
+        /// The folder of key and certificate.
+        folder: PathBuf,
+    },
     /// The machine could not make a key or certificate.
     #[error("cannot make a certificate: {0}")]
     Generate(String),
@@ -149,6 +155,19 @@ impl Identity {
     pub fn open(state: &Path) -> Result<Self, Error> {
         let folder = state.join("opcua").join("own");
         durable_file::make_folder(&folder).map_err(|source| Error::Folder { path: folder.clone(), source })?;
+        let (certificate, key) = (folder.join("certificate.der"), folder.join("key.pem"));
+        if certificate.exists() && key.exists() {
+            return Self::load(&certificate, &key);
+        }
+        // Two processes that both make a pair would mix theirs. Released when it is dropped.
+        let _lock = File::open(&folder)
+            .and_then(|folder| folder.lock().map(|()| folder))
+            .map_err(|source| Error::Folder { path: folder.clone(), source })?;
+        Self::open_locked(&folder)
+    }
+
+    /// To be called by the holder of the folder's lock.
+    fn open_locked(folder: &Path) -> Result<Self, Error> {
         let (certificate, key) = (folder.join("certificate.der"), folder.join("key.pem"));
         match (certificate.exists(), key.exists()) {
             (true, true) => {}
@@ -161,10 +180,19 @@ impl Identity {
     }
 
     /// Makes a new certificate in place of the one in `<state>/opcua/own`, which is kept beside it. Connections that are made from now on
-    /// show the new one.
+    /// show the new one. Refuses while another process does the same: who asks twice wants one new certificate.
     pub fn renew(state: &Path, change: KeyChange) -> Result<Self, Error> {
-        let before = Self::open(state)?;
         let folder = state.join("opcua").join("own");
+        let unusable = |source| Error::Folder { path: folder.clone(), source };
+        durable_file::make_folder(&folder).map_err(unusable)?;
+        // Released when it is dropped, or when the process ends, however it ends.
+        let lock = File::open(&folder).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Busy { folder }),
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        let before = Self::open_locked(&folder)?;
         let kept = |path: &Path, ending: &str| {
             let kept = folder.join(format!("replaced-{}.{ending}", &before.thumbprint()[..8]));
             fs::read(path).and_then(|bytes| durable_file::write(&kept, &bytes)).map_err(|source| Error::Write { path: kept, source })
@@ -365,6 +393,36 @@ mod tests {
         let kept = |identity: &Identity| own.join(format!("replaced-{}.der", &identity.thumbprint()[..8]));
         Identity::load(&kept(&first), &own.join(format!("replaced-{}.pem", &second.thumbprint()[..8]))).expect("the pair of before");
         assert!(kept(&second).exists());
+    }
+
+    #[test]
+    fn two_that_renew_at_the_same_time_leave_one_pair_and_one_of_them_is_told() {
+        let state = tempfile::tempdir().expect("a folder");
+        let first = Identity::open(state.path()).expect("made");
+        let own = fs::File::open(state.path().join("opcua/own")).expect("a folder");
+        own.lock().expect("nobody has it");
+        let refused = Identity::renew(state.path(), KeyChange::Replace);
+        assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
+        assert_eq!(Identity::open(state.path()).expect("who only reads waits for nobody").thumbprint(), first.thumbprint());
+        drop(own);
+        let renewed: Vec<_> = std::thread::scope(|scope| {
+            let renew = || Identity::renew(state.path(), KeyChange::Replace);
+            let both = [scope.spawn(renew), scope.spawn(renew)];
+            both.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert!(renewed.iter().any(Result::is_ok), "{renewed:?}");
+        assert!(renewed.iter().flat_map(|renewed| renewed.as_ref().err()).all(|error| matches!(error, Error::Busy { .. })), "{renewed:?}");
+        Identity::open(state.path()).expect("a pair that fits");
+    }
+
+    #[test]
+    fn two_that_make_the_first_identity_at_the_same_time_get_the_same() {
+        let state = tempfile::tempdir().expect("a folder");
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let both = [0; 2].map(|_| scope.spawn(|| Identity::open(state.path()).expect("made").thumbprint()));
+            both.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert_eq!(made[0], made[1]);
     }
 
     #[test]

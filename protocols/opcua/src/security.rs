@@ -154,7 +154,7 @@ pub(crate) enum Error {
     #[error("the server wants the login encrypted, and shows no certificate to encrypt it for: give the server a certificate")]
     NothingToEncryptFor,
     /// The password's file cannot be read.
-    #[error("cannot read the password file {}", path.display())]
+    #[error("cannot read the password file{}", named(path))]
     PasswordFile {
         /// The file.
         path: PathBuf,
@@ -280,6 +280,14 @@ fn parse_identity(mut section: Section<'_>) -> Option<UserIdentity> {
     };
     section.finish();
     identity
+}
+
+/// The name of a file that is there. In place of another one somebody may have written the password itself.
+fn named(file: &Path) -> String {
+    match file.exists() {
+        true => format!(" {}", file.display()),
+        false => format!(", which is not in {}", file.parent().unwrap_or(Path::new("")).display()),
+    }
 }
 
 /// A secret that everybody can read is none. One that is not there yet is another matter: it is read at each connection.

@@ -46,7 +46,7 @@ fn what_is_added_or_changed_touches_nothing_else_and_loses_nothing() -> anyhow::
     let file = third.device_file(|port| port)?;
     plant.add_with_file(third, &file)?;
     let (code, said, error) = plant.edge.command(&["reload"])?;
-    assert_eq!((code, said.trim()), (Some(0), "devices: 1 added, 0 changed, 0 removed, 2 untouched"), "{error}");
+    assert!(code == Some(0) && said.starts_with("devices: added ") && said.ends_with("; 2 untouched\n"), "{said}{error}");
     plant.edge.wait_connected(&plant.assets(), CONNECTED)?;
     plant.wait_first_values(CONNECTED)?;
     plant.go()?;
@@ -57,7 +57,7 @@ fn what_is_added_or_changed_touches_nothing_else_and_loses_nothing() -> anyhow::
     let own = written.into_iter().find(|path| std::fs::read_to_string(path).is_ok_and(|text| text == file)).expect("its device file");
     std::fs::write(own, changed)?;
     let (code, said, error) = plant.edge.command(&["reload"])?;
-    assert_eq!((code, said.trim()), (Some(0), "devices: 0 added, 1 changed, 0 removed, 2 untouched"), "{error}");
+    assert!(code == Some(0) && said.starts_with("devices: changed ") && said.ends_with("; 2 untouched\n"), "{said}{error}");
     plant.edge.wait_connected(&plant.assets(), CONNECTED)?;
 
     // The mirror's config changes, by the signal that systemd sends where a unit says so.

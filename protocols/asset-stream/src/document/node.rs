@@ -8,6 +8,9 @@ use super::section::Section;
 use super::tree::Content;
 use super::{Place, Reading, join, shorten};
 
+/// Parts of keys at which secrets stand, be it in the wrong form.
+const SECRETS: [&str; 8] = ["pass", "pwd", "secret", "token", "credential", "login", "identity", "security"];
+
 /// A value, and the way to it.
 #[derive(Clone)]
 pub struct Node<'d> {
@@ -53,7 +56,14 @@ impl<'d> Node<'d> {
     /// A single value's text as it is written, without its quotes, `${NAME}` replaced. The error says what is there instead.
     pub fn text(&self) -> Result<Cow<'d, str>, String> {
         match self.content() {
-            Content::Scalar(text) => self.reading.environment.expand(text),
+            Content::Scalar(text) => {
+                self.reading.environment.expand(text).map_err(|message| match self.may_be_secret(text) && !is_variable(text) {
+                    true => {
+                        "its `${` begins no name of a variable that is set; write `${NAME}`, or `$${` for the characters themselves".into()
+                    }
+                    false => message,
+                })
+            }
             _ => Err(format!("expected a single value, found {}", self.found())),
         }
     }
@@ -104,14 +114,22 @@ impl<'d> Node<'d> {
         Err(format!("expected {list}, found {}", self.found()))
     }
 
-    /// What is there, for "expected a number, found …". It shows the text as written: never what the environment gave.
+    /// What is there, for "expected a number, found …". It shows the text as written: never what the environment gave, nor what may be a secret.
     pub fn found(&self) -> String {
         match self.content() {
             Content::Null => "nothing".into(),
+            Content::Scalar(text) if self.may_be_secret(text) => "a text that is not shown, as it may be a secret".into(),
             Content::Scalar(text) => format!("`{}`", shorten(text, 60)),
             Content::Sequence(_) => "a list".into(),
             Content::Mapping(_) => "a mapping (`key: value` lines)".into(),
         }
+    }
+
+    /// By the key, or by the login in an address.
+    fn may_be_secret(&self, text: &str) -> bool {
+        let is_secret = |key: &str| SECRETS.iter().any(|part| key.to_lowercase().contains(part));
+        let key = self.path.rsplit('.').next().unwrap_or_default();
+        is_secret(key) || key == "key" || text.contains("://") && text.contains('@')
     }
 
     /// Records a problem with this value.
@@ -127,6 +145,12 @@ impl<'d> Node<'d> {
     pub(super) fn child(reading: Reading<'d>, path: &str, entry: &'d super::tree::Entry) -> Self {
         Self::new(reading, join(path, &entry.key), entry.position, entry.value)
     }
+}
+
+/// `${NAME}` alone.
+fn is_variable(text: &str) -> bool {
+    let name = text.strip_prefix("${").and_then(|text| text.strip_suffix('}'));
+    name.is_some_and(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
 }
 
 impl std::fmt::Debug for Node<'_> {

@@ -98,6 +98,18 @@ fn lists_place_each_mistake_at_its_item() {
 }
 
 #[test]
+fn what_may_be_a_secret_is_not_told() {
+    for text in ["identity: me:hush", "PassPhrase: hush", "uri: opc.tcp://me:hush@plc", "token: 'hush ${hush'", "key: ${hush hush}"] {
+        let (_, problems) = read(text, |mut root| {
+            let key = root.keys().next().expect("a key").to_owned();
+            root.optional::<u8>(&key);
+            root.section(&key).is_some()
+        });
+        assert!(!problems.is_empty() && problems.iter().all(|told| !told.contains("hush")), "{problems:?}");
+    }
+}
+
+#[test]
 fn words_are_listed_when_another_is_found() {
     #[derive(Debug, PartialEq)]
     enum Order {
