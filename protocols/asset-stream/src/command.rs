@@ -96,6 +96,11 @@ impl Command {
         envelope::decode(text)
     }
 
+    /// Reads an envelope that may lack a correlation id, for who gives it one: until then it is no command.
+    pub fn decode_unnamed(text: &str) -> Result<Self, NotACommand> {
+        envelope::decode_unnamed(text)
+    }
+
     /// Writes the envelope as JSON.
     pub fn encode(&self) -> String {
         envelope::encode(self)

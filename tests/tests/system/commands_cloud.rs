@@ -1,0 +1,5 @@
+//! Commands on the cloud's side: they reach the edges' topic once and in order, people and NATS clients give them, and all of it can be audited.
+
+mod copier;
+mod sending;
+mod setup;
