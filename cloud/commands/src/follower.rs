@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::{Duration, Instant};
 
 use asset_stream::command::status::Status;
+use asset_stream::command::{STATUS_MARK, has_mark};
 use asset_stream::{Event, partition};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -19,7 +20,6 @@ use tracing::debug;
 
 use crate::Error;
 use crate::kafka::{self, PATIENCE, Quiet};
-use crate::record::contains;
 use crate::topics;
 
 /// Requests that the thread has not seen yet, at most.
@@ -28,7 +28,9 @@ const REQUESTS: usize = 256;
 const STEPS: usize = 64;
 /// How long the thread looks at Kafka before it looks at requests.
 const TURN: Duration = Duration::from_millis(10);
-/// The same where nobody waits.
+/// Records of such a turn, at most.
+const BURST: usize = 1000;
+/// How long it looks at requests where nobody waits.
 const REST: Duration = Duration::from_millis(200);
 /// A partition in which nobody waits is read for so long, as somebody else may ask for it.
 const IDLE: Duration = Duration::from_secs(30);
@@ -110,17 +112,28 @@ impl Following {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let mut polled = if self.followed.is_empty() { None } else { self.consumer.poll(TURN) };
-            while let Some(result) = polled {
-                match result.map(|message| told(&message)) {
-                    Ok(Some((name, told))) => self.tell(&name, &told),
-                    Ok(None) => {}
-                    // The client connects anew by itself.
-                    Err(error) => debug!(error = %chain(&error), "following"),
-                }
-                polled = self.consumer.poll(Duration::ZERO);
+            while let Ok(request) = requests.try_recv() {
+                self.answer(request);
+            }
+            if !self.followed.is_empty() {
+                self.read();
             }
             self.sweep();
+        }
+    }
+
+    /// Reads what is there, and no more than a turn's worth: whoever asks must not wait for a stream that never pauses.
+    fn read(&mut self) {
+        let mut patience = TURN;
+        for _ in 0..BURST {
+            match self.consumer.poll(patience).map(|polled| polled.map(|message| told(&message))) {
+                Some(Ok(Some((name, told)))) => self.tell(&name, &told),
+                Some(Ok(None)) => {}
+                // The client connects anew by itself.
+                Some(Err(error)) => debug!(error = %chain(&error), "following"),
+                None => return,
+            }
+            patience = Duration::ZERO;
         }
     }
 
@@ -204,13 +217,13 @@ fn read(asset: &str, value: &[u8]) -> Option<(Name, Told)> {
         edge: String,
     }
     let name = |sender: &str, id: &str| Name { asset: asset.to_owned(), sender: sender.to_owned(), id: id.to_owned() };
-    if contains(value, b"_CMD.status\"") {
+    if has_mark(value, STATUS_MARK) {
         let event = Event::decode(value).ok()?;
         let (_, status) = Status::from_event(&event)?;
         let status = status.ok()?;
         return Some((name(&status.sender_uuid, &status.correlation_id), Told::Step(Box::new(status))));
     }
-    if contains(value, b"_CMD.claim\"") {
+    if has_mark(value, b"_CMD.claim\"") {
         let event = Event::decode(value).ok()?;
         let claim: Claim = event.id.ends_with("_CMD.claim").then(|| serde_json::from_str(event.value.as_str()?).ok())??;
         return Some((name(&claim.sender_uuid, &claim.correlation_id), Told::Claimed(claim.edge)));

@@ -9,6 +9,7 @@ mod request;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use asset_stream::Timestamp;
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Subject};
@@ -29,6 +30,8 @@ use request::Asked;
 const END: &str = "Of-End";
 /// On a request: which replies are wanted.
 const REPLIES: &str = "Of-Replies";
+/// How long a round trip through the server may take.
+const ECHO: Duration = Duration::from_secs(2);
 /// As the services of NATS tell errors.
 const ERROR: &str = "Nats-Service-Error";
 const ERROR_CODE: &str = "Nats-Service-Error-Code";
@@ -80,6 +83,9 @@ impl Listener {
             Ok(requests) => requests,
             Err(error) => return warn!(cluster = name, subject, error = %chain(&error), "no requests are taken"),
         };
+        if stop.run_until_cancelled(is_subscribed(&client)).await.is_none() {
+            return;
+        }
         info!(cluster = name, subject, "commands are taken from NATS");
         let mut waiting = JoinSet::new();
         loop {
@@ -120,6 +126,19 @@ impl Listener {
             .map_err(|text| (400, text))?;
         let enqueued = self.commander.enqueue(&asked.asset, &asked.method, &asked.command, None).await.map_err(failed)?;
         Ok((asked, enqueued))
+    }
+}
+
+/// Waits until the server has taken our subscriptions: it handles what a client sends in its order, so a message to ourselves comes back then.
+async fn is_subscribed(client: &Client) {
+    let inbox = client.new_inbox();
+    let Ok(mut echo) = client.subscribe(inbox.clone()).await else { return };
+    loop {
+        // One that is on its way when the connection breaks is lost.
+        let sent = client.publish(inbox.clone(), Vec::new().into()).await;
+        if sent.is_err() || tokio::time::timeout(ECHO, echo.next()).await.is_ok() {
+            return;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use asset_stream::command::{COMMAND_MARK, has_mark};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
@@ -28,7 +29,7 @@ pub(crate) fn recently(kafka: &service::kafka::Config, topic: &str, asset: &str,
     while Instant::now() < deadline {
         let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
         // A command is what somebody asks of it: that proves nothing.
-        let is_told = !message.payload().is_some_and(|value| crate::record::contains(value, b"_CMD\""));
+        let is_told = !message.payload().is_some_and(|value| has_mark(value, COMMAND_MARK));
         if message.key() == Some(asset.as_bytes()) && is_told {
             return Ok(true);
         }

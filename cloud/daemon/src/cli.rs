@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// Proves from sequences and gap events that nothing is missing in the asset stream, repeated, reordered or altered.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
+    /// Tells who asked what of which asset by commands, when, and what came of it; flags commands without an end, and broken chains.
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit(AuditArgs),
     /// Checks the config, and says everything that is wrong with it.
     CheckConfig,
     /// Prints a completion script, e.g. for /etc/bash_completion.d.
@@ -158,6 +161,38 @@ pub(crate) struct VerifyArgs {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+/// What is to be audited.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// Only commands to this asset; the edges' chains, which run over all assets, are not proven then.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) asset: Option<String>,
+    /// Only commands of this sender.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sender: Option<String>,
+    /// Only commands from this time on, e.g. 2026-01-27T15:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) from: Option<Timestamp>,
+    /// Only commands before this time; what came of them later is shown.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) to: Option<Timestamp>,
+    /// JSON instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  Everything that was asked, and the proof that nothing told about it is missing or altered:
+    openfactory-cloud audit
+  What was asked of one asset this morning:
+    openfactory-cloud audit --asset CNC-1 --from 2026-01-27T06:00:00Z --to 2026-01-27T12:00:00Z
+  For a program:
+    openfactory-cloud audit --sender HMI-7 --json
+
+It reads the asset stream that the config names (commands.assets_topic). Exit codes: 0 sound, 1 something is flagged or a chain is broken, 2 wrong usage,
+69 Kafka does not give the topic, 78 bad config";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:

@@ -158,6 +158,7 @@ mod tests {
         );
         assert_eq!((config.forward.group, config.forward.dead_letter_topic), (defaults.group, defaults.dead_letter_topic));
         assert_eq!(config.route, cloud_forwarder::router::Config::default());
+        assert_eq!(config.commands, cloud_commands::Commands::default());
     }
 
     #[test]

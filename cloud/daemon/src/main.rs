@@ -7,6 +7,7 @@
 //!
 //! Non-goals: forwarding itself (`cloud/forwarder`), and commands (`cloud/commands`).
 
+mod audit;
 mod cli;
 mod commands;
 mod config;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use service::config::Problem;
 
-use crate::cli::{Cli, Command, Give, SendArgs, ServiceArgs, VerifyArgs};
+use crate::cli::{AuditArgs, Cli, Command, Give, SendArgs, ServiceArgs, VerifyArgs};
 use crate::config::{Config, Service};
 
 /// As clap exits.
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         }),
         Command::Give(Give::Send(arguments)) => give(&cli.config, arguments),
         Command::Verify(arguments) => prove(&cli.config, arguments),
+        Command::Audit(arguments) => examine(&cli.config, arguments),
         Command::CheckConfig => check(&cli.config),
         Command::Completion(completion) => outcome(completion.print(Cli::command())),
         Command::ManPages { folder } => outcome(service::command_line::write_manual(Cli::command(), folder)),
@@ -84,9 +86,22 @@ fn prove(config: &Path, arguments: &VerifyArgs) -> ExitCode {
         Ok(kafka) => kafka,
         Err(problems) => return refuse(&problems),
     };
-    match verify::run(&kafka, arguments) {
-        Ok(report) if report.complete => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    judged(verify::run(&kafka, arguments).map(|report| report.complete))
+}
+
+fn examine(config: &Path, arguments: &AuditArgs) -> ExitCode {
+    let (kafka, commands) = match Config::load_commands(config) {
+        Ok(loaded) => loaded,
+        Err(problems) => return refuse(&problems),
+    };
+    judged(audit::run(&kafka, &commands.assets_topic, arguments).map(|audit| audit.sound))
+}
+
+/// `true`: nothing is wrong.
+fn judged(verdict: anyhow::Result<bool>) -> ExitCode {
+    match verdict {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("openfactory-cloud: {error:#}");
             match error.downcast_ref::<cloud_verify::Error>() {

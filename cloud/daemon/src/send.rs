@@ -119,7 +119,7 @@ fn requested(Prepared { asset, method, command }: &Prepared, as_json: bool) -> a
 
 /// A step for people.
 fn line(status: &Status) -> String {
-    let mut line = format!("{}  {:<9}", status.time, status.state);
+    let mut line = format!("{}  {:<9}", status.time, status.state.as_str());
     if let Some(reason) = status.reason {
         line += &format!("  {}", word(reason));
     }

@@ -28,6 +28,24 @@ use crate::{DataItem, Event, Kind, Sample, Timestamp};
 /// The `TAG` of a command.
 pub const TAG: &str = "Method.Command";
 
+/// What the bytes of every command contain: the end of its `ID`.
+pub const COMMAND_MARK: &[u8] = b"_CMD\"";
+/// What the bytes of every status contain.
+pub const STATUS_MARK: &[u8] = b"_CMD.status\"";
+
+/// A quick look at a record's bytes before it is read as JSON: nearly every record of the asset stream has no such mark.
+pub fn has_mark(value: &[u8], mark: &[u8]) -> bool {
+    let Some((first, rest)) = mark.split_first() else { return true };
+    let mut value = value;
+    while let Some(at) = value.iter().position(|byte| byte == first) {
+        value = value.get(at + 1..).unwrap_or_default();
+        if value.starts_with(rest) {
+            return true;
+        }
+    }
+    false
+}
+
 /// The envelope of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Command {

@@ -9,7 +9,7 @@ use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
 use system_tests::kafka::{self, Broker, Kafka};
 use system_tests::wait::{self, Look};
 
-use super::setup::{MAX, Setup, event};
+use super::setup::{MAX, PARTITIONS, Setup, event};
 
 #[test]
 fn commands_reach_their_topic_once_and_in_order_whenever_the_copier_is_killed() -> anyhow::Result<()> {
@@ -39,6 +39,95 @@ fn commands_reach_their_topic_once_and_in_order_whenever_the_copier_is_killed() 
     setup.wait_copied(COMMANDS)?;
     let status = service.terminate(MAX)?;
     ensure!(status.success(), "{status}: {}", service.log_tail());
+    expect_each_once_in_order(&setup, COMMANDS)
+}
+
+#[test]
+fn several_copiers_share_the_work_and_take_over_from_each_other_without_a_loss_or_a_repeat() -> anyhow::Result<()> {
+    const COMMANDS: usize = 1200;
+    let setup = Setup::new("commands-several", "create_topic = { replication_factor = 1 }")?;
+    let names = ["a", "b"];
+    let mut services = [Some(setup.serve_as("a", "a")?), Some(setup.serve_as("b", "b")?)];
+    let (mut written, mut turn) = (0, 0);
+    let mut change_at = Instant::now() + Duration::from_secs(4);
+    wait::until("all are written, and both copiers were killed and came back", MAX * 2, || {
+        for _ in 0..if written < COMMANDS { 4 } else { 0 } {
+            setup.command(&format!("PRESS-{}", written % 7), "Move", &format!("{written}"))?;
+            written += 1;
+        }
+        if Instant::now() >= change_at {
+            // One is dead for so long that the other one takes over; then it comes back.
+            let at = (turn / 2) % 2;
+            match services[at].take() {
+                Some(mut service) => service.kill()?,
+                None => services[at] = Some(setup.serve_as(names[at], names[at])?),
+            }
+            change_at = Instant::now() + Duration::from_millis(rand::rng().random_range(500..9000));
+            turn += 1;
+        }
+        services.iter_mut().flatten().try_for_each(|service| service.expect_alive())?;
+        Ok(if written == COMMANDS && turn >= 6 { Look::Done(()) } else { Look::Waiting(format!("{written} written, {turn} changes")) })
+    })?;
+    setup.flush()?;
+    setup.wait_copied(COMMANDS)?;
+    for mut service in services.into_iter().flatten() {
+        ensure!(service.terminate(MAX)?.success(), "{}", service.log_tail());
+    }
+    expect_each_once_in_order(&setup, COMMANDS)
+}
+
+#[test]
+fn two_copiers_of_one_name_say_so_and_copy_nothing_twice() -> anyhow::Result<()> {
+    const COMMANDS: usize = 200;
+    let setup = Setup::new("commands-twins", "create_topic = { replication_factor = 1 }")?;
+    let mut services = [setup.serve_as("a", "first")?, setup.serve_as("a", "second")?];
+    let mut written = 0;
+    wait::until("all are written", MAX, || {
+        setup.command(&format!("PRESS-{}", written % 7), "Move", &format!("{written}"))?;
+        written += 1;
+        Ok(if written == COMMANDS { Look::Done(()) } else { Look::Waiting(format!("{written} written")) })
+    })?;
+    setup.flush()?;
+    wait::until("one of them says it", MAX, || {
+        let logs = services.each_ref().map(|service| std::fs::read_to_string(service.log()).unwrap_or_default());
+        let is_said = logs.iter().any(|log| log.contains("give each its own commands.instance"));
+        Ok(if is_said { Look::Done(()) } else { Look::Waiting(logs.concat()) })
+    })?;
+    services[0].kill()?;
+    setup.wait_copied(COMMANDS)?;
+    ensure!(services[1].terminate(MAX)?.success(), "{}", services[1].log_tail());
+    expect_each_once_in_order(&setup, COMMANDS)
+}
+
+#[test]
+fn a_command_that_kafka_does_not_take_is_said_and_the_others_go_on() -> anyhow::Result<()> {
+    let setup = Setup::new("commands-large", "")?;
+    kafka::create_topic(&setup.broker.bootstrap(), &setup.commands_topic(), PARTITIONS, &[("max.message.bytes", "2000")])?;
+    let large = event("Move_CMD", &"x".repeat(5000));
+    for n in 0..10 {
+        setup.command("PRESS-1", "Move", &format!("{n}"))?;
+        if n % 4 == 1 {
+            setup.write("PRESS-1", &large, OwnedHeaders::new())?;
+        }
+    }
+    setup.flush()?;
+    let mut service = setup.serve()?;
+    setup.wait_copied(10)?;
+    service.wait_for_log("Kafka does not take this command", MAX)?;
+    wait::until("it copies, and counts what failed", MAX, || {
+        let status = setup.status()?;
+        Ok(if status["state"] == "copying" && status["failed"] == 3 && status["lag"] == 0 {
+            Look::Done(())
+        } else {
+            Look::Waiting(status.to_string())
+        })
+    })?;
+    ensure!(service.terminate(MAX)?.success(), "{}", service.log_tail());
+    expect_each_once_in_order(&setup, 10)
+}
+
+/// The commands 0 to `count` - 1 stand in the topic, each once, each asset's in their order, and each says where it comes from.
+fn expect_each_once_in_order(setup: &Setup, count: usize) -> anyhow::Result<()> {
     let topic = setup.topic.clone();
     let copies = setup.committed(&setup.commands_topic(), |message| {
         let event: serde_json::Value = serde_json::from_slice(message.payload()?).ok()?;
@@ -50,7 +139,7 @@ fn commands_reach_their_topic_once_and_in_order_whenever_the_copier_is_killed() 
         Some((String::from_utf8(message.key()?.to_vec()).ok()?, number))
     })?;
     let distinct: BTreeSet<usize> = copies.iter().map(|(_, number)| *number).collect();
-    ensure!(copies.len() == COMMANDS && distinct.len() == COMMANDS, "{} copies of {} commands", copies.len(), distinct.len());
+    ensure!(copies.len() == count && distinct.len() == count, "{} copies of {} commands, {count} were given", copies.len(), distinct.len());
     let mut last = BTreeMap::new();
     for (asset, number) in copies {
         ensure!(last.insert(asset.clone(), number).is_none_or(|before| before < number), "{asset}: {number} came late");

@@ -11,8 +11,11 @@ use system_tests::wait::{self, Look};
 
 use super::setup::{MAX, Setup, event};
 
+/// A step that the test tells, with its reason.
+type Step = (State, Option<Reason>);
+
 /// Plays the edge: waits for the command, and tells these steps of its life.
-fn play(setup: &Setup, asset: &str, steps: &[(State, Option<Reason>)]) -> anyhow::Result<()> {
+fn play(setup: &Setup, asset: &str, steps: &[Step]) -> anyhow::Result<()> {
     let (method, command) = setup.wait_command(asset)?;
     for (state, reason) in steps {
         let mut status = Status::new(&command.header.sender_uuid, &command.header.correlation_id, *state, Timestamp::now());
@@ -32,7 +35,7 @@ fn play(setup: &Setup, asset: &str, steps: &[(State, Option<Reason>)]) -> anyhow
 #[test]
 fn a_person_sees_each_life_and_each_end_has_its_exit_code() -> anyhow::Result<()> {
     let setup = Setup::new("commands-send", "")?;
-    let lives: [(&str, i32, &[(State, Option<Reason>)]); 5] = [
+    let lives: [(&str, i32, &[Step]); 5] = [
         ("DONE-1", 0, &[(State::Accepted, None), (State::Executing, None), (State::Succeeded, None)]),
         ("REJECTED-1", 3, &[(State::Rejected, Some(Reason::UnknownMethod))]),
         ("FAILED-1", 4, &[(State::Accepted, None), (State::Executing, None), (State::Failed, Some(Reason::DeviceRefused))]),

@@ -52,6 +52,14 @@ impl Setup {
         Ok(Self { broker, folder, topic, config, status, producer: settings.create()? })
     }
 
+    /// Starts another one beside it, of this name.
+    pub(super) fn serve_as(&self, instance: &str, log: &str) -> anyhow::Result<Process> {
+        let listen = format!("127.0.0.1:{}", ports::free()?);
+        let arguments =
+            ["commands", "--config", &self.config.to_string_lossy(), "--instance", instance, "--status-listen", &listen].map(str::to_owned);
+        Process::start("openfactory-cloud commands", &tools::built("openfactory-cloud")?, &arguments, &[], &self.folder.path().join(log))
+    }
+
     /// Starts the service.
     pub(super) fn serve(&self) -> anyhow::Result<Process> {
         let arguments = ["commands", "--config", &self.config.to_string_lossy()].map(str::to_owned);
@@ -74,6 +82,13 @@ impl Setup {
     pub(super) fn write(&self, asset: &str, value: &str, headers: OwnedHeaders) -> anyhow::Result<()> {
         self.producer.send(BaseRecord::to(&self.topic).key(asset).payload(value).headers(headers)).map_err(|(error, _)| error)?;
         self.producer.poll(Duration::ZERO);
+        Ok(())
+    }
+
+    /// As [`Self::write`], at a time in Unix ms.
+    pub(super) fn write_at(&self, asset: &str, value: &str, time: i64) -> anyhow::Result<()> {
+        let record = BaseRecord::to(&self.topic).key(asset).payload(value).timestamp(time);
+        self.producer.send(record).map_err(|(error, _)| error)?;
         Ok(())
     }
 
