@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value as Json;
 
 /// Crate → the crates of this workspace that it may use.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("asset-stream", &[]),
     ("edge-buffer", &[]),
     ("service", &[]),
@@ -14,10 +14,11 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("gateway-opcua", &["gateway", "asset-stream"]),
     ("gateway-modbus", &["gateway", "asset-stream"]),
     ("edge-mirror", &["edge-buffer", "asset-stream", "service"]),
+    ("cloud-commands", &["asset-stream", "service"]),
     ("cloud-forwarder", &["asset-stream", "service"]),
     ("cloud-verify", &["asset-stream", "service"]),
     ("openfactory-edge", &["asset-stream", "edge-buffer", "edge-mirror", "gateway", "gateway-opcua", "gateway-modbus", "service"]),
-    ("openfactory-cloud", &["asset-stream", "cloud-forwarder", "cloud-verify", "service"]),
+    ("openfactory-cloud", &["asset-stream", "cloud-commands", "cloud-forwarder", "cloud-verify", "service"]),
     // Benchmarks fill a log within minutes, run hundreds of mirrors, and have a gateway publish straight to NATS for comparison.
     ("system-tests", &["asset-stream", "edge-buffer", "edge-mirror", "gateway", "gateway-opcua", "service"]),
     ("opcua-simulator", &[]),
@@ -27,8 +28,8 @@ const ARROWS: [(&str, &[&str]); 13] = [
 const FENCED: [(&str, &[&str]); 4] = [
     ("async-opcua", &["gateway-opcua", "opcua-simulator"]),
     ("tokio-modbus", &["gateway-modbus"]),
-    ("rdkafka", &["service", "edge-mirror", "cloud-forwarder", "cloud-verify", "system-tests"]),
-    ("async-nats", &["cloud-forwarder", "system-tests"]),
+    ("rdkafka", &["service", "edge-mirror", "cloud-commands", "cloud-forwarder", "cloud-verify", "system-tests"]),
+    ("async-nats", &["cloud-commands", "cloud-forwarder", "system-tests"]),
 ];
 
 /// What cargo knows of the workspace's packages.

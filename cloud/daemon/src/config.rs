@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cloud_commands::Commands;
 use cloud_forwarder::config::{
     Cluster, Forward, SubjectForm, add_clusters_from_environment, cluster_problems, override_problems, without_login,
 };
@@ -25,6 +26,9 @@ pub(crate) struct Config {
     /// The forwarder.
     #[serde(default)]
     pub(crate) forward: Forward,
+    /// The copier of commands, and who takes commands from NATS.
+    #[serde(default)]
+    pub(crate) commands: Commands,
     /// The router.
     #[serde(default)]
     pub(crate) route: router::Config,
@@ -37,6 +41,8 @@ pub(crate) enum Service {
     Forward,
     /// The router.
     Route,
+    /// The copier of commands.
+    Commands,
 }
 
 impl Config {
@@ -54,6 +60,21 @@ impl Config {
         Ok(kafka)
     }
 
+    /// Reads the `[kafka]` and `[commands]` sections.
+    pub(crate) fn load_commands(file: &Path) -> Result<(service::kafka::Config, Commands), Vec<Problem>> {
+        let kafka = Self::load_kafka(file)?;
+        let Self { mut commands, .. } = service::config::load(file)?;
+        // Whether NATS is listened to is for the service.
+        commands.nats = None;
+        commands.status_listen = None;
+        let mut problems = commands.problems(std::iter::empty());
+        problems.extend(cloud_commands::config::override_problems(&kafka));
+        if problems.is_empty() {
+            return Ok((kafka, commands));
+        }
+        Err(problems.into_iter().map(|(key, message)| Problem::of(file, key, message)).collect())
+    }
+
     fn load_with(file: &Path, services: &[Service], environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Problem>> {
         let mut config: Self = service::config::load(file)?;
         add_clusters_from_environment(&mut config.nats, environment);
@@ -61,12 +82,27 @@ impl Config {
         config.kafka.iter_mut().for_each(|kafka| kafka.resolve_paths(folder));
         config.nats.values_mut().for_each(|cluster| cluster.resolve_paths(folder));
         config.forward.status_access.iter_mut().for_each(|access| access.resolve_paths(folder));
-        let mut problems = cluster_problems(&config.nats);
+        config.commands.status_access.iter_mut().for_each(|access| access.resolve_paths(folder));
+        // Commands come without NATS, too; what is said of clusters that are not there comes with [commands.nats].
+        let are_clusters_needed = services.iter().any(|service| *service != Service::Commands);
+        let mut problems = if are_clusters_needed || !config.nats.is_empty() { cluster_problems(&config.nats) } else { Vec::new() };
         if services.contains(&Service::Forward) {
             problems.extend(config.forward.problems());
             problems.extend(config.kafka.iter().flat_map(override_problems));
+        }
+        if services.contains(&Service::Commands) {
+            problems.extend(config.commands.problems(config.nats.keys().map(String::as_str)));
+            let of_overrides = config.kafka.iter().flat_map(cloud_commands::config::override_problems);
+            // One that breaks promises of both is told once.
+            let news: Vec<_> = of_overrides.filter(|(key, _)| problems.iter().all(|(told, _)| told != key)).collect();
+            problems.extend(news);
+        }
+        if services.iter().any(|service| *service != Service::Route) {
             match config.kafka.as_ref().map(service::kafka::Config::client) {
-                None => problems.push(("kafka".into(), "missing: the forwarder needs [kafka] with brokers".into())),
+                None if services.contains(&Service::Forward) => {
+                    problems.push(("kafka".into(), "missing: the forwarder needs [kafka] with brokers".into()));
+                }
+                None => problems.push(("kafka".into(), "missing: commands need [kafka] with brokers".into())),
                 Some(Err(error)) => problems.push(error.at()),
                 Some(Ok(_)) => {}
             }
@@ -93,6 +129,11 @@ impl Config {
             let dead = route.dead_letter_topic.as_ref().unwrap_or(&self.forward.dead_letter_topic);
             text += &format!("topic {topic} -> {how}: {subject}; dead letters to {dead}\n");
         }
+        let Commands { assets_topic, commands_topic, nats, .. } = &self.commands;
+        text += &format!("commands of {assets_topic} -> {commands_topic}\n");
+        if let Some(front) = nats {
+            text += &format!("NATS {}.<asset>.<method> -> commands in {assets_topic}\n", front.prefix);
+        }
         text + &format!("router on {}\nthe config is good\n", self.route.listen)
     }
 }
@@ -103,11 +144,12 @@ mod tests {
     use std::path::Path;
 
     const BOTH: [Service; 2] = [Service::Forward, Service::Route];
+    const ALL: [Service; 3] = [Service::Forward, Service::Route, Service::Commands];
 
     #[test]
     fn the_example_config_is_valid_and_states_the_defaults() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/cloud.toml");
-        let config = Config::load_with(&file, &BOTH, []).expect("the example is valid");
+        let config = Config::load_with(&file, &ALL, []).expect("the example is valid");
         let defaults = cloud_forwarder::config::Forward::default();
         assert_eq!(config.forward.routes, defaults.routes);
         assert_eq!(
@@ -116,6 +158,7 @@ mod tests {
         );
         assert_eq!((config.forward.group, config.forward.dead_letter_topic), (defaults.group, defaults.dead_letter_topic));
         assert_eq!(config.route, cloud_forwarder::router::Config::default());
+        assert_eq!(config.commands, cloud_commands::Commands::default());
     }
 
     #[test]

@@ -5,10 +5,13 @@
 //! Promises: a bad config is told completely, with file, line and key, and exits with 78 before anything is started; a stop waits a few
 //! seconds for answers that are under way, and never for a network to come back.
 //!
-//! Non-goals: forwarding itself (`cloud/forwarder`).
+//! Non-goals: forwarding itself (`cloud/forwarder`), and commands (`cloud/commands`).
 
+mod audit;
 mod cli;
+mod commands;
 mod config;
+mod send;
 mod services;
 mod verify;
 
@@ -18,9 +21,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use service::config::Problem;
 
-use crate::cli::{Cli, Command, ForwardArgs, VerifyArgs};
+use crate::cli::{AuditArgs, Cli, Command, Give, SendArgs, ServiceArgs, VerifyArgs};
 use crate::config::{Config, Service};
 
+/// As clap exits.
+const WRONG_USAGE: u8 = 2;
 /// sysexits' EX_UNAVAILABLE: Kafka gives nothing to prove anything from.
 const UNAVAILABLE: u8 = 69;
 /// sysexits' EX_CONFIG: the unit does not restart on it.
@@ -31,12 +36,19 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match &cli.command {
         Command::Forward(arguments) => start(&cli.config, Service::Forward, |config| {
-            let ForwardArgs { instance, status_listen } = arguments;
+            let ServiceArgs { instance, status_listen } = arguments;
             config.forward.instance = instance.clone().or(config.forward.instance.take());
             config.forward.status_listen = status_listen.or(config.forward.status_listen);
         }),
         Command::Route => start(&cli.config, Service::Route, |_| {}),
+        Command::Commands(arguments) => start(&cli.config, Service::Commands, |config| {
+            let ServiceArgs { instance, status_listen } = arguments;
+            config.commands.instance = instance.clone().or(config.commands.instance.take());
+            config.commands.status_listen = status_listen.or(config.commands.status_listen);
+        }),
+        Command::Give(Give::Send(arguments)) => give(&cli.config, arguments),
         Command::Verify(arguments) => prove(&cli.config, arguments),
+        Command::Audit(arguments) => examine(&cli.config, arguments),
         Command::CheckConfig => check(&cli.config),
         Command::Completion(completion) => outcome(completion.print(Cli::command())),
         Command::ManPages { folder } => outcome(service::command_line::write_manual(Cli::command(), folder)),
@@ -62,7 +74,8 @@ fn start(file: &Path, wanted: Service, change: impl Fn(&mut Config)) -> ExitCode
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            let is_config = error.downcast_ref::<cloud_forwarder::Error>().is_some_and(|error| !error.is_transient());
+            let of_forwarder = error.downcast_ref::<cloud_forwarder::Error>().is_some_and(|error| !error.is_transient());
+            let is_config = of_forwarder || error.downcast_ref::<cloud_commands::Error>().is_some_and(cloud_commands::Error::is_config);
             if is_config { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
         }
     }
@@ -73,9 +86,22 @@ fn prove(config: &Path, arguments: &VerifyArgs) -> ExitCode {
         Ok(kafka) => kafka,
         Err(problems) => return refuse(&problems),
     };
-    match verify::run(&kafka, arguments) {
-        Ok(report) if report.complete => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    judged(verify::run(&kafka, arguments).map(|report| report.complete))
+}
+
+fn examine(config: &Path, arguments: &AuditArgs) -> ExitCode {
+    let (kafka, commands) = match Config::load_commands(config) {
+        Ok(loaded) => loaded,
+        Err(problems) => return refuse(&problems),
+    };
+    judged(audit::run(&kafka, &commands.assets_topic, arguments).map(|audit| audit.sound))
+}
+
+/// `true`: nothing is wrong.
+fn judged(verdict: anyhow::Result<bool>) -> ExitCode {
+    match verdict {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("openfactory-cloud: {error:#}");
             match error.downcast_ref::<cloud_verify::Error>() {
@@ -87,8 +113,30 @@ fn prove(config: &Path, arguments: &VerifyArgs) -> ExitCode {
     }
 }
 
+fn give(config: &Path, arguments: &SendArgs) -> ExitCode {
+    let prepared = match send::prepare(arguments) {
+        Ok(prepared) => prepared,
+        Err(problem) => {
+            eprintln!("openfactory-cloud: {problem}");
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
+    let (kafka, commands) = match Config::load_commands(config) {
+        Ok(loaded) => loaded,
+        Err(problems) => return refuse(&problems),
+    };
+    match send::run(&kafka, &commands, &prepared, arguments) {
+        Ok(outcome) => ExitCode::from(outcome as u8),
+        Err(error) => {
+            eprintln!("openfactory-cloud: {error:#}");
+            let is_config = error.downcast_ref::<cloud_commands::Error>().is_some_and(cloud_commands::Error::is_config);
+            if is_config { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
 fn check(config: &Path) -> ExitCode {
-    match Config::load(config, &[Service::Forward, Service::Route]) {
+    match Config::load(config, &[Service::Forward, Service::Route, Service::Commands]) {
         Ok(config) => print(&config.summary()),
         Err(problems) => refuse(&problems),
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use cloud_forwarder::{Forwarder, Handle, http, router};
+use cloud_forwarder::{Forwarder, http, router};
 use service::config::Problem;
 use service::notify::{self, Progress};
 use service::signals::{Request, Signals};
@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use crate::config::{Config, Service};
 
 /// For whoever reads the status page when it ends.
-const PAGE: Duration = Duration::from_secs(1);
+pub(crate) const PAGE: Duration = Duration::from_secs(1);
 /// Between two lines in the log that say how it goes.
 const STATUS_LINE: Duration = Duration::from_secs(60);
 
@@ -29,6 +29,7 @@ pub(crate) fn run(config: Config, wanted: Service, read: Read<'_>) -> anyhow::Re
         match wanted {
             Service::Forward => forward(config, read).await,
             Service::Route => route(config).await,
+            Service::Commands => crate::commands::serve(config).await,
         }
     });
     // What is still running waits for a network that may be away.
@@ -68,7 +69,8 @@ async fn live(config: Config, server: Option<Server>, read: Read<'_>, signals: &
     let turns = handle.clone();
     let progress = Progress { name: "Kafka consumer", turns: Box::new(move || turns.progress()) };
     tokio::spawn(notify::watchdog(vec![progress], stop.clone()));
-    tokio::spawn(tell_how_it_goes(handle.clone(), stop.clone()));
+    let told = handle.clone();
+    tokio::spawn(tell_how_it_goes(move || told.status().line(), stop.clone()));
     notify::ready();
     info!("ready");
 
@@ -154,23 +156,23 @@ async fn route(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns on SIGTERM or SIGINT. There is nothing to read again on SIGHUP: the router's clusters change with a restart.
-async fn stop_requested(signals: &mut Signals) {
+/// Returns on SIGTERM or SIGINT. What a SIGHUP would read again changes with a restart.
+pub(crate) async fn stop_requested(signals: &mut Signals) {
     while signals.next().await == Request::Reload {
         info!("SIGHUP: the config is read at the start only; restart the service to change it");
     }
 }
 
 /// A line in the log each minute, and the line that `systemctl status` shows, each few seconds.
-async fn tell_how_it_goes(forwarder: Handle, stop: CancellationToken) {
+pub(crate) async fn tell_how_it_goes(line: impl Fn() -> String, stop: CancellationToken) {
     let mut log = tokio::time::interval(STATUS_LINE);
     log.tick().await;
     let mut notify = tokio::time::interval(Duration::from_secs(5));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = notify.tick() => notify::status(&forwarder.status().line()),
-            _ = log.tick() => info!("{}", forwarder.status().line()),
+            _ = notify.tick() => notify::status(&line()),
+            _ = log.tick() => info!("{}", line()),
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn run(kafka: &service::kafka::Config, arguments: &VerifyArgs) -> any
 }
 
 /// The progress, on a terminal.
-struct Line {
+pub(crate) struct Line {
     begun: Instant,
     shown: Option<Instant>,
     is_wanted: bool,
@@ -38,7 +38,7 @@ impl Default for Line {
 }
 
 impl Line {
-    fn show(&mut self, Progress { read, all }: Progress) {
+    pub(crate) fn show(&mut self, Progress { read, all }: Progress) {
         // The clock is not asked for each record.
         if !self.is_wanted || !read.is_multiple_of(1024) || self.shown.is_some_and(|shown| shown.elapsed() < SHOW_AGAIN) {
             return;
@@ -48,7 +48,7 @@ impl Line {
         eprint!("\r{read} of about {all} records, {rate:.0} a second\x1b[K");
     }
 
-    fn clear(&self) {
+    pub(crate) fn clear(&self) {
         if self.shown.is_some() {
             eprint!("\r\x1b[K");
         }

@@ -116,11 +116,8 @@ fn not_sent(error: &PublishError) -> NotSent {
 }
 
 async fn options(cluster: &Cluster, name: &str, complaint: Arc<Mutex<Option<String>>>) -> Result<ConnectOptions, String> {
-    let secret = async |file: &std::path::Path| match tokio::fs::read_to_string(file).await {
-        Ok(text) => Ok(text),
-        Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
-    };
-    let mut options = ConnectOptions::new()
+    let options = cluster.connect_options().await?;
+    Ok(options
         .name(name)
         .connection_timeout(CONNECT_TIMEOUT)
         .ping_interval(PING_INTERVAL)
@@ -139,25 +136,5 @@ async fn options(cluster: &Cluster, name: &str, complaint: Arc<Mutex<Option<Stri
                     *complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
                 }
             }
-        });
-    if let Some(file) = &cluster.credentials_file {
-        options =
-            options.credentials(&secret(file).await?).map_err(|error| format!("{} is no credentials file: {error}", file.display()))?;
-    }
-    if let Some(file) = &cluster.nkey_seed_file {
-        options = options.nkey(secret(file).await?.trim().to_owned());
-    }
-    if let (Some(user), Some(file)) = (&cluster.user, &cluster.password_file) {
-        options = options.user_and_password(user.clone(), secret(file).await?.trim_end().to_owned());
-    }
-    if let Some(file) = &cluster.token_file {
-        options = options.token(secret(file).await?.trim_end().to_owned());
-    }
-    if let Some(ca) = &cluster.ca {
-        options = options.add_root_certificates(ca.clone()).require_tls(true);
-    }
-    if let (Some(certificate), Some(key)) = (&cluster.certificate, &cluster.key) {
-        options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
-    }
-    Ok(options)
+        }))
 }

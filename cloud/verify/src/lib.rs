@@ -1,4 +1,4 @@
-//! Reads the asset stream and proves from its sequences and gap events that nothing is missing.
+//! Reads the asset stream and proves from its sequences and gap events that nothing is missing, and from its commands that each had one end.
 //!
 //! ```text
 //! Kafka ── reading ──► ledger (numbers by edge, asset, epoch; gap events) ──► report ──► table or JSON
@@ -11,8 +11,11 @@
 //! - Nothing is said to be missing that retention may have deleted, or that was not asked for.
 //! - Memory grows with holes, assets and repeats, not with events.
 //!
+//! [`audit`] tells what was asked of assets by commands, and what came of it.
+//!
 //! Non-goals: what an edge has not sent yet, and what nothing came after, leaves no trace in the topic: the edge's own status tells that.
 
+pub mod audit;
 mod gap;
 mod ledger;
 #[cfg(test)]

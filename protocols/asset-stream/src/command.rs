@@ -29,6 +29,24 @@ use crate::{DataItem, Event, Kind, Sample, Timestamp};
 /// The `TAG` of a command.
 pub const TAG: &str = "Method.Command";
 
+/// What the bytes of every command contain: the end of its `ID`.
+pub const COMMAND_MARK: &[u8] = b"_CMD\"";
+/// What the bytes of every status contain.
+pub const STATUS_MARK: &[u8] = b"_CMD.status\"";
+
+/// A quick look at a record's bytes before it is read as JSON: nearly every record of the asset stream has no such mark.
+pub fn has_mark(value: &[u8], mark: &[u8]) -> bool {
+    let Some((first, rest)) = mark.split_first() else { return true };
+    let mut value = value;
+    while let Some(at) = value.iter().position(|byte| byte == first) {
+        value = value.get(at + 1..).unwrap_or_default();
+        if value.starts_with(rest) {
+            return true;
+        }
+    }
+    false
+}
+
 /// The envelope of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Command {
@@ -95,6 +113,11 @@ impl Command {
     /// Reads an envelope.
     pub fn decode(text: &str) -> Result<Self, NotACommand> {
         envelope::decode(text)
+    }
+
+    /// Reads an envelope that may lack a correlation id, for who gives it one: until then it is no command.
+    pub fn decode_unnamed(text: &str) -> Result<Self, NotACommand> {
+        envelope::decode_unnamed(text)
     }
 
     /// Writes the envelope as JSON.

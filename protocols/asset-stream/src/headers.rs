@@ -13,6 +13,8 @@ pub const ASSET_SEQUENCE: &str = "of-asset-seq";
 pub const RESENT: &str = "of-resent";
 /// Present on a record that its edge sent again on request (`replay`, `reconcile`): the replay's id. Readers drop what they had by sequence.
 pub const REPLAY: &str = "of-replay";
+/// Of a copy: `<topic>:<partition>:<offset>` of the record that it is a copy of.
+pub const SOURCE: &str = "of-source";
 /// NATS: JetStream drops messages whose id it has seen.
 pub const NATS_MESSAGE_ID: &str = "Nats-Msg-Id";
 

@@ -390,8 +390,10 @@ fn the_units_keep_to_what_they_need() -> anyhow::Result<()> {
         Ok(words[at + 1].parse()?)
     };
     the_box
-        .expect("systemd-analyze verify --man=no openfactory-edge.service openfactory-router.service openfactory-forwarder@1.service")?;
-    for unit in ["openfactory-edge.service", "openfactory-forwarder@1.service", "openfactory-router.service"] {
+        .expect("systemd-analyze verify --man=no openfactory-edge.service openfactory-router.service openfactory-commands.service openfactory-forwarder@1.service")?;
+    for unit in
+        ["openfactory-edge.service", "openfactory-forwarder@1.service", "openfactory-router.service", "openfactory-commands.service"]
+    {
         let seen = exposure(unit)?;
         println!("{unit} {seen}");
         assert!(seen <= 1.5, "{unit} is exposed {seen}, at most 1.5 is wanted");
@@ -407,17 +409,19 @@ fn the_units_keep_to_what_they_need() -> anyhow::Result<()> {
     let kafka = Broker::shared()?;
     let cloud = format!("[kafka]\nbrokers = [{:?}]\n[nats.C1]\nurls = [\"nats://127.0.0.1:{}\"]\n", kafka.bootstrap(), ports::free()?);
     std::fs::write(the_box.file("/etc/openfactory-cloud/cloud.toml"), cloud)?;
-    the_box.expect("openfactory-cloud check-config && systemctl start openfactory-forwarder@1 openfactory-router")?;
-    for unit in ["openfactory-forwarder@1", "openfactory-router"] {
+    the_box.expect("openfactory-cloud check-config && systemctl start openfactory-forwarder@1 openfactory-router openfactory-commands")?;
+    for unit in ["openfactory-forwarder@1", "openfactory-router", "openfactory-commands"] {
         let user = the_box.expect(&format!("stat -c %U /proc/$(systemctl show -P MainPID {unit})"))?;
         assert_eq!(user.trim(), "openfactory-cloud", "{unit}");
     }
     // An update starts them again, instances too; removing the package ends them.
-    let running =
-        || ["openfactory-forwarder@1", "openfactory-router"].map(|unit| the_box.expect(&format!("systemctl show -P MainPID {unit}")));
+    let running = || {
+        ["openfactory-forwarder@1", "openfactory-router", "openfactory-commands"]
+            .map(|unit| the_box.expect(&format!("systemctl show -P MainPID {unit}")))
+    };
     let before = running();
     the_box
-        .expect("apt-get -q -y install --reinstall openfactory-cloud && systemctl is-active openfactory-forwarder@1 openfactory-router")?;
+        .expect("apt-get -q -y install --reinstall openfactory-cloud && systemctl is-active openfactory-forwarder@1 openfactory-router openfactory-commands")?;
     for (before, after) in before.into_iter().zip(running()) {
         assert_ne!(before?, after?, "it still runs with the program of before");
     }

@@ -6,6 +6,7 @@ mod appliance;
 mod bad_config;
 mod clocks;
 mod commands;
+mod commands_cloud;
 mod components;
 mod demo;
 mod device_faults;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use async_nats::ConnectOptions;
 use serde::Deserialize;
 
 /// A NATS cluster: `[nats.<NAME>]`.
@@ -44,6 +45,35 @@ impl Cluster {
         for file in files.flatten() {
             *file = service::secret::locate(folder, file);
         }
+    }
+
+    /// Login and TLS of a connection; secrets are read now. The error is a sentence for people.
+    pub async fn connect_options(&self) -> Result<ConnectOptions, String> {
+        let secret = async |file: &Path| match tokio::fs::read_to_string(file).await {
+            Ok(text) => Ok(text),
+            Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
+        };
+        let mut options = ConnectOptions::new();
+        if let Some(file) = &self.credentials_file {
+            options =
+                options.credentials(&secret(file).await?).map_err(|error| format!("{} is no credentials file: {error}", file.display()))?;
+        }
+        if let Some(file) = &self.nkey_seed_file {
+            options = options.nkey(secret(file).await?.trim().to_owned());
+        }
+        if let (Some(user), Some(file)) = (&self.user, &self.password_file) {
+            options = options.user_and_password(user.clone(), secret(file).await?.trim_end().to_owned());
+        }
+        if let Some(file) = &self.token_file {
+            options = options.token(secret(file).await?.trim_end().to_owned());
+        }
+        if let Some(ca) = &self.ca {
+            options = options.add_root_certificates(ca.clone()).require_tls(true);
+        }
+        if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
+            options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+        }
+        Ok(options)
     }
 }
 

@@ -34,6 +34,14 @@ impl<'de> Deserialize<'de> for Ordered {
 }
 
 pub(super) fn decode(text: &str) -> Result<Command, NotACommand> {
+    let command = decode_unnamed(text)?;
+    if command.header.correlation_id.is_empty() {
+        return Err(NotACommand::NoCorrelationId);
+    }
+    Ok(command)
+}
+
+pub(super) fn decode_unnamed(text: &str) -> Result<Command, NotACommand> {
     let Ordered(envelope) = serde_json::from_str(text).map_err(NotACommand::Json)?;
     let mut command = Command::default();
     for (name, json) in envelope {
@@ -43,9 +51,6 @@ pub(super) fn decode(text: &str) -> Result<Command, NotACommand> {
             // What a later version adds beside the two is not for this one.
             _ => {}
         }
-    }
-    if command.header.correlation_id.is_empty() {
-        return Err(NotACommand::NoCorrelationId);
     }
     Ok(command)
 }

@@ -1,6 +1,13 @@
-use super::{Command, Header, NotACommand, method_name, method_of};
+use super::{COMMAND_MARK, Command, Header, NotACommand, STATUS_MARK, has_mark, method_name, method_of};
 use crate::{Event, Timestamp};
 use proptest::prelude::*;
+
+#[test]
+fn marks_are_found_wherever_they_stand() {
+    assert!(has_mark(br#"__CMD""#, COMMAND_MARK) && has_mark(br#"_CMD""#, COMMAND_MARK) && has_mark(b"a", b""));
+    assert!(has_mark(br#"{"ID":"a_CMD.status"}"#, STATUS_MARK) && !has_mark(br#"{"ID":"a_CMD.status"}"#, COMMAND_MARK));
+    assert!(!has_mark(b"_CMD", COMMAND_MARK) && !has_mark(b"", COMMAND_MARK));
+}
 
 #[test]
 fn unknown_header_keys_and_the_order_of_arguments_are_kept() {
