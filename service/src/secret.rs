@@ -67,7 +67,8 @@ pub(crate) fn expect_regular(file: &Path) -> io::Result<()> {
 pub fn check(file: &Path) -> Result<(), Error> {
     let unreadable = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
-            Error::Missing { folder: file.parent().unwrap_or(Path::new("")).to_owned() }
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+            Error::Missing { folder: folder.unwrap_or(Path::new(".")).to_owned() }
         }
         _ => Error::Unreadable { file: file.to_owned(), source },
     };

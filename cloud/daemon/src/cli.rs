@@ -39,6 +39,11 @@ Examples:
 
 NATS clusters come from the config, [nats.NAME], and from the environment:
   NATS_CLUSTER_NAME=nats://a:4222,nats://b:4222
+
+Files:
+  /etc/openfactory-cloud/cloud.toml      the config; explained in /usr/share/doc/openfactory-cloud/examples
+  /etc/openfactory-cloud/credentials/    secrets that root alone may read
+
 Exit codes: 0 success, 1 failure, 2 wrong usage, 69 verify got nothing from Kafka, 78 bad config; of `command send`: see its help";
 
 #[derive(Debug, Subcommand)]

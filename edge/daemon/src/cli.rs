@@ -46,6 +46,13 @@ Examples:
   Whether a disk is a place for the log:
     openfactory-edge selftest --dir /var/lib/openfactory-edge
 
+Files:
+  /etc/openfactory-edge/edge.toml        the config; explained in /usr/share/doc/openfactory-edge/examples
+  /etc/openfactory-edge/devices/*.yaml   the devices
+  /etc/openfactory-edge/credentials/     secrets that root alone may read
+  /var/lib/openfactory-edge/             the log, the OPC UA identity and trust list
+  /run/openfactory-edge/edge.sock        where status, tail and reload ask
+
 Exit codes: 0 success, 1 failure, 2 wrong usage, 78 bad config";
 
 const RELOAD: &str = "\
@@ -54,6 +61,22 @@ is added does not reconnect the others. edge.id, edge.asset, edge.state_dir, edg
 Certificates and passwords in files are read again.
 
 Exit codes: 0 the new config is at work, 1 the edge does not answer, or the log takes nothing and so not all devices are at work, 78 the new config was refused, and the one before is at work";
+
+const SUPPORT_BUNDLE: &str = "\
+To be run as root, or journal and secrets' files cannot be read. No values of machines are in it. A config file of which it cannot be said \
+where its secrets are (it cannot be parsed, it has anchors or tags) is left out. Look into it before you give it away.
+
+Examples:
+  The last week, in a file of a chosen name:
+    openfactory-edge support-bundle --since -7d --output press-hall.tar.zst
+  What is in it:
+    zstd -dc press-hall.tar.zst | tar -xO | less";
+
+const STATUS: &str = "\
+Of a device: samples are the values that it told, gaps are losses that it or the edge noticed, `no value` are data items that it refuses or \
+does not know (check-config --online names them). Asks the edge's socket: for root, and members of the group openfactory-edge.
+
+Exit codes: 0 success, 1 the edge does not answer, 2 wrong usage, 78 the config does not say where it answers";
 
 const REPLAY: &str = "\
 Events keep their key, value, time and numbers, so readers can drop what they had by of-seq. Readers that know neither of-seq nor of-replay \
@@ -93,6 +116,7 @@ pub(crate) enum Command {
     #[command(after_help = RELOAD)]
     Reload,
     /// Shows devices, log and mirror of the running edge.
+    #[command(after_help = STATUS)]
     Status(StatusArgs),
     /// Prints events as they become durable.
     Tail(TailArgs),
@@ -116,6 +140,7 @@ pub(crate) enum Command {
     /// Tests the disk below a folder: how fast it is, what lies underneath, and whether it looks as if it kept what it says it keeps.
     Selftest(SelftestArgs),
     /// Writes a file for whoever helps from afar: config without secrets, status, journal, the log's health, the system's facts.
+    #[command(after_help = SUPPORT_BUNDLE)]
     SupportBundle(SupportBundleArgs),
     /// Prints a completion script, e.g. for /etc/bash_completion.d.
     Completion(service::command_line::Completion),
@@ -174,11 +199,15 @@ Examples:
     openfactory-edge log repair
     systemctl start openfactory-edge";
 
+const VERIFY: &str = "\
+Exit codes: 0 all is whole, or its damage is known to the log already, 1 something is damaged that the log does not know, 2 wrong usage, 78 bad config";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
     /// Shows segments, cursors, losses and quarantine. Reads the blocks' headers only.
     Inspect(InspectArgs),
-    /// Reads everything, checks every checksum and number. Exit code 1 if something is damaged that the log does not know.
+    /// Reads everything, and checks every checksum and number.
+    #[command(after_help = VERIFY)]
     Verify(VerifyArgs),
     /// Copies events out, as JSON lines or as a Parquet file.
     Export(ExportArgs),

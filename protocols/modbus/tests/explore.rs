@@ -112,6 +112,15 @@ async fn a_device_that_is_busy_for_good_is_left_and_one_that_is_busy_for_a_while
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_gives_in_long_answers_alone_is_not_taken_for_what_it_has() {
+    let reaction = |q: Question| if q.start >= 16 { q.exception(0x02) } else { q.right() };
+    let device = TcpDevice::start(Behaviour::new(reaction)).await;
+    let mapped = scanner(device.port).map(1, &[Table::Coils], &(0..=199), |_| ControlFlow::Continue(())).await.expect("it answers");
+    assert_eq!(mapped.ranges, [Span::new(Table::Coils, 0, 16).expect("valid")]);
+    assert!(matches!(&mapped.contents[..], [(Table::Coils, 0, Payload::Bits(bits))] if bits.len() == 16), "{:?}", mapped.contents);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_look_that_somebody_ends_keeps_what_was_found() {
     let device = TcpDevice::start(Behaviour::new(meter)).await;
     let hear = |progress: gateway_modbus::Progress| match progress.table {

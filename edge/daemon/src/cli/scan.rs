@@ -21,7 +21,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScanCommand {
-    /// Finds unit ids, ranges of addresses, how much fits into a request, and the word order.
+    /// Finds unit ids, ranges of addresses, how much fits into a request, the word order, and what stands at each address.
     #[command(after_help = MODBUS)]
     Modbus(ScanModbusArgs),
 }

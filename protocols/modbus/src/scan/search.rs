@@ -79,6 +79,8 @@ impl<'s> Search<'s> {
                     (self.most, self.refused) = (given, true);
                 }
             }
+            at = self.end_alone(start, at).await?;
+            truncate(&mut held, (at - start) as usize);
             // The first address was asked for alone; all of them at once says more about how much it gives.
             let whole = u16::try_from(at - start).unwrap_or(u16::MAX).min(self.most);
             if whole > self.largest && self.why().is_none() {
@@ -94,6 +96,21 @@ impl<'s> Search<'s> {
         };
         let since = self.stopped.unwrap_or(self.since);
         Ok(Found { ranges, contents, most, left: self.why().map(|why| Left { table: self.table, since, why }) })
+    }
+
+    /// Where what is given ends when each address is asked for alone: some devices fill up long answers with what they do not have.
+    async fn end_alone(&mut self, start: u32, end: u32) -> Result<u32, Error> {
+        let is_given = |reply| matches!(reply, Reply::Given(_));
+        if end - start == 1 || self.why().is_some() || is_given(self.ask(end - 1, 1).await?) {
+            return Ok(end);
+        }
+        // The first one is given, the last one is not.
+        let (mut low, mut high) = (start + 1, end - 1);
+        while low < high {
+            let middle = low.midpoint(high);
+            if is_given(self.ask(middle, 1).await?) { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
     }
 
     /// How many addresses from `at` on are given at once, up to `wanted`, and what they hold.
@@ -150,6 +167,13 @@ impl<'s> Search<'s> {
             Pace::Busy => Some(Why::Busy),
             Pace::Answers | Pace::Silent => Some(Why::Silent),
         }
+    }
+}
+
+fn truncate(held: &mut Payload, count: usize) {
+    match held {
+        Payload::Registers(held) => held.truncate(count),
+        Payload::Bits(held) => held.truncate(count),
     }
 }
 
