@@ -21,6 +21,8 @@ const WRITING: Duration = Duration::from_secs(10);
 const AFTER_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a command without a deadline is waited for.
 const WITHOUT_DEADLINE: Duration = Duration::from_secs(60);
+/// How long the device may take: the deadline is for its begin.
+const EXECUTION: Duration = Duration::from_secs(60);
 
 /// A command that is new: with an id of its own, given now.
 pub fn command(sender: &str, arguments: Vec<(String, String)>, expires_in: Option<Duration>) -> Command {
@@ -57,6 +59,8 @@ pub struct Commander {
 pub struct Life {
     told: mpsc::Receiver<Told>,
     until: Instant,
+    /// Whether that was asked for.
+    is_until_fixed: bool,
     asset: String,
     last: Option<State>,
     edge: Option<String>,
@@ -87,7 +91,7 @@ impl Commander {
         Ok(Self { producer, follower, topic: topic.to_owned(), kafka: kafka.clone(), places: Arc::new(Semaphore::new(limit)), limit })
     }
 
-    /// Writes the command, and follows it for `wait`, or until shortly after its deadline. `method` is the safe name.
+    /// Writes the command, and follows it for `wait`, or until shortly after its deadline and for as long as a device may take. `method` is the safe name.
     pub async fn give(&self, asset: &str, method: &str, command: &Command, wait: Option<Duration>) -> Result<Life, Error> {
         self.enqueue(asset, method, command, wait).await?.written().await
     }
@@ -100,7 +104,7 @@ impl Commander {
         let told = self.follower.follow(name).await?;
         let delivery = self.hand_over(asset, method, command)?;
         let until = Instant::now() + wait.unwrap_or_else(|| patience(command, Timestamp::now()));
-        let life = Life { told, until, asset: asset.to_owned(), last: None, edge: None, _place: place };
+        let life = Life { told, until, is_until_fixed: wait.is_some(), asset: asset.to_owned(), last: None, edge: None, _place: place };
         Ok(Enqueued { delivery, topic: self.topic.clone(), life })
     }
 
@@ -145,6 +149,9 @@ impl Life {
             match tokio::time::timeout_at(self.until.into(), self.told.recv()).await.ok()?? {
                 Told::Step(status) => {
                     self.last = Some(status.state);
+                    if status.state == State::Executing && !self.is_until_fixed {
+                        self.until = self.until.max(Instant::now() + EXECUTION);
+                    }
                     return Some(*status);
                 }
                 Told::Claimed(edge) => self.edge = Some(edge),
@@ -182,9 +189,30 @@ impl Life {
 
 #[cfg(test)]
 mod tests {
-    use super::{command, patience};
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::{Life, command, patience};
+    use crate::follower::Told;
     use asset_stream::Timestamp;
-    use std::time::Duration;
+    use asset_stream::command::status::{State, Status};
+    use tokio::sync::{Semaphore, mpsc};
+
+    #[tokio::test]
+    async fn a_device_that_was_asked_is_waited_for_beyond_the_deadline_unless_a_time_is_given() {
+        for is_until_fixed in [false, true] {
+            let (tell, told) = mpsc::channel(2);
+            let executing = Status::new("HMI-1", "c-1", State::Executing, Timestamp::now());
+            tell.send(Told::Claimed("E-1".into())).await.expect("room");
+            tell.send(Told::Step(Box::new(executing.clone()))).await.expect("room");
+            let (until, _place) = (Instant::now() + Duration::from_secs(5), Arc::new(Semaphore::new(1)).try_acquire_owned().expect("free"));
+            let mut life = Life { told, until, is_until_fixed, asset: "PRESS-1".into(), last: None, edge: None, _place };
+            assert!(life.silence().contains("nobody took the command") && life.is_unanswered());
+            assert_eq!(life.next().await, Some(executing));
+            assert_eq!(life.until > until, !is_until_fixed);
+            assert!(life.silence().starts_with("the edge E-1 asked the device"), "{}", life.silence());
+        }
+    }
 
     #[test]
     fn a_new_command_has_an_id_a_time_and_a_deadline_and_is_waited_for_until_shortly_after_that() {

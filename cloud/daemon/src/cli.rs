@@ -92,6 +92,9 @@ pub(crate) enum Give {
     /// Writes a command into the asset stream, and shows live what becomes of it.
     #[command(after_help = SEND_EXAMPLES)]
     Send(SendArgs),
+    /// Gives a writable variable a new value: sends the command that has its name and the argument value.
+    #[command(after_help = WRITE_EXAMPLES)]
+    Write(WriteArgs),
 }
 
 /// A command.
@@ -106,6 +109,29 @@ pub(crate) struct SendArgs {
     /// An argument of the method, as often as it has any; for a variable value=VALUE.
     #[arg(long = "arg", value_name = "NAME=VALUE", value_parser = argument)]
     pub(crate) argument: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+/// A new value of a variable.
+#[derive(Debug, Args)]
+pub(crate) struct WriteArgs {
+    /// The asset that is asked.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) asset: String,
+    /// The variable.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variable: String,
+    /// The new value; one that begins with a hyphen as well.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) value: String,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+/// How a command is given, and what is shown of it.
+#[derive(Debug, Args)]
+pub(crate) struct How {
     /// Sign with this private key (Ed25519, PEM).
     #[arg(long, value_name = "FILE")]
     pub(crate) sign: Option<PathBuf>,
@@ -121,7 +147,8 @@ pub(crate) struct SendArgs {
     /// Leave the deadline to the edge.
     #[arg(long, conflicts_with = "expires_in")]
     pub(crate) no_deadline: bool,
-    /// Show what becomes of it, until its end, or for so long, or until 5 s after its deadline (without one for 60 s). So by default on a terminal.
+    /// Show what becomes of it, until its end, or for so long. Without a time: until 5 s after its deadline (without one for 60 s), and for 60 s from when
+    /// the device was asked. So by default on a terminal.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, value_parser = duration)]
     pub(crate) wait: Option<Option<Duration>>,
     /// Only write it; Kafka has acknowledged it then.
@@ -143,6 +170,13 @@ Examples:
 
 Exit codes: 0 succeeded (or written, where nobody waits), 1 it could not be written or followed, 2 wrong usage, 3 rejected, 4 failed, 5 expired,
 6 unknown (the device may have done it or not: look before you ask again), 7 no end was told in time, 78 bad config";
+
+const WRITE_EXAMPLES: &str = "\
+Examples:
+  openfactory-cloud command write --asset OVEN-1 --variable setpoint 80
+  openfactory-cloud command write --asset OVEN-1 --variable offset -2.5 --sign hmi-7.pem --sender HMI-7
+
+Exit codes: as `openfactory-cloud command send`";
 
 /// What is to be proven.
 #[derive(Debug, Args)]

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use service::config::Problem;
 
-use crate::cli::{AuditArgs, Cli, Command, Give, SendArgs, ServiceArgs, VerifyArgs};
+use crate::cli::{AuditArgs, Cli, Command, Give, ServiceArgs, VerifyArgs};
 use crate::config::{Config, Service};
 
 /// As clap exits.
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             config.commands.instance = instance.clone().or(config.commands.instance.take());
             config.commands.status_listen = status_listen.or(config.commands.status_listen);
         }),
-        Command::Give(Give::Send(arguments)) => give(&cli.config, arguments),
+        Command::Give(wanted) => give(&cli.config, wanted),
         Command::Verify(arguments) => prove(&cli.config, arguments),
         Command::Audit(arguments) => examine(&cli.config, arguments),
         Command::CheckConfig => check(&cli.config),
@@ -113,8 +113,8 @@ fn judged(verdict: anyhow::Result<bool>) -> ExitCode {
     }
 }
 
-fn give(config: &Path, arguments: &SendArgs) -> ExitCode {
-    let prepared = match send::prepare(arguments) {
+fn give(config: &Path, wanted: &Give) -> ExitCode {
+    let prepared = match send::prepare(wanted) {
         Ok(prepared) => prepared,
         Err(problem) => {
             eprintln!("openfactory-cloud: {problem}");
@@ -125,7 +125,7 @@ fn give(config: &Path, arguments: &SendArgs) -> ExitCode {
         Ok(loaded) => loaded,
         Err(problems) => return refuse(&problems),
     };
-    match send::run(&kafka, &commands, &prepared, arguments) {
+    match send::run(&kafka, &commands, &prepared, wanted.how()) {
         Ok(outcome) => ExitCode::from(outcome as u8),
         Err(error) => {
             eprintln!("openfactory-cloud: {error:#}");

@@ -10,7 +10,7 @@ use asset_stream::command::{Command, method_name};
 use cloud_commands::{Commander, Commands, NEWEST};
 use serde_json::{Value as Json, json};
 
-use crate::cli::SendArgs;
+use crate::cli::{Give, How, SendArgs, WriteArgs};
 
 /// What a command came to, as an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,29 +33,35 @@ pub(crate) struct Prepared {
 }
 
 /// Makes the command; the error is one of usage.
-pub(crate) fn prepare(arguments: &SendArgs) -> Result<Prepared, String> {
-    let given = &arguments.method;
-    let method = method_name(given).ok_or_else(|| format!("--method {given:?}: no letter or digit of ASCII is left of it"))?;
-    if method != *given {
+pub(crate) fn prepare(give: &Give) -> Result<Prepared, String> {
+    match give {
+        Give::Send(SendArgs { asset, method, argument, how }) => named(asset, method, argument, how),
+        Give::Write(WriteArgs { asset, variable, value, how }) => named(asset, variable, &[("value".to_owned(), value.clone())], how),
+    }
+}
+
+fn named(asset: &str, given: &str, arguments: &[(String, String)], how: &How) -> Result<Prepared, String> {
+    let method = method_name(given).ok_or_else(|| format!("{given:?} names nothing: no letter or digit of ASCII is left of it"))?;
+    if method != given {
         eprintln!("openfactory-cloud: the safe name of {given:?} is {method}");
     }
-    let mut names: Vec<&str> = arguments.argument.iter().map(|(name, _)| name.as_str()).collect();
+    let mut names: Vec<&str> = arguments.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     if let Some([twice, _]) = names.array_windows().find(|[one, next]| one == next) {
         return Err(format!("--arg {twice} is there twice, and nobody can know which of them is meant"));
     }
-    let expires_in = (!arguments.no_deadline).then_some(arguments.expires_in);
-    let sender = arguments.sender.clone().unwrap_or_else(whoever);
-    let mut command = cloud_commands::command(&sender, arguments.argument.clone(), expires_in);
-    if let Some(id) = &arguments.id {
+    let expires_in = (!how.no_deadline).then_some(how.expires_in);
+    let sender = how.sender.clone().unwrap_or_else(whoever);
+    let mut command = cloud_commands::command(&sender, arguments.to_vec(), expires_in);
+    if let Some(id) = &how.id {
         command.header.correlation_id.clone_from(id);
     }
-    if let Some(file) = &arguments.sign {
+    if let Some(file) = &how.sign {
         let text = service::secret::read(file).map_err(|error| format!("--sign: {}", service::error::chain(&error)))?;
         let key = PrivateKey::from_pem(&text).map_err(|error| format!("--sign {}: {error}", file.display()))?;
-        command.header.signature = Some(key.sign(&arguments.asset, &method, &command));
+        command.header.signature = Some(key.sign(asset, &method, &command));
     }
-    Ok(Prepared { asset: arguments.asset.clone(), method, command })
+    Ok(Prepared { asset: asset.to_owned(), method, command })
 }
 
 /// Who sits at this machine, for the audit.
@@ -65,32 +71,27 @@ fn whoever() -> String {
 }
 
 /// Writes it, and follows it if that is wanted.
-pub(crate) fn run(
-    kafka: &service::kafka::Config,
-    commands: &Commands,
-    prepared: &Prepared,
-    arguments: &SendArgs,
-) -> anyhow::Result<Outcome> {
+pub(crate) fn run(kafka: &service::kafka::Config, commands: &Commands, prepared: &Prepared, how: &How) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the async runtime cannot be started")?;
     let outcome = runtime.block_on(async {
         let commander = Commander::new(kafka, &commands.assets_topic, 1)?;
-        if arguments.is_followed() {
-            return follow(&commander, prepared, arguments).await;
+        if how.is_followed() {
+            return follow(&commander, prepared, how).await;
         }
         commander.post(&prepared.asset, &prepared.method, &prepared.command).await?;
-        requested(prepared, arguments.json)?;
+        requested(prepared, how.json)?;
         Ok(Outcome::Done)
     });
     runtime.shutdown_background();
     outcome
 }
 
-async fn follow(commander: &Commander, prepared: &Prepared, arguments: &SendArgs) -> anyhow::Result<Outcome> {
+async fn follow(commander: &Commander, prepared: &Prepared, how: &How) -> anyhow::Result<Outcome> {
     let Prepared { asset, method, command } = prepared;
-    let mut life = commander.give(asset, method, command, arguments.wait.flatten()).await?;
-    requested(prepared, arguments.json)?;
+    let mut life = commander.give(asset, method, command, how.wait.flatten()).await?;
+    requested(prepared, how.json)?;
     while let Some(status) = life.next().await {
-        say(&if arguments.json { status.encode() } else { line(&status) })?;
+        say(&if how.json { status.encode() } else { line(&status) })?;
         if let Some(outcome) = outcome(status.state) {
             return Ok(outcome);
         }
@@ -99,7 +100,7 @@ async fn follow(commander: &Commander, prepared: &Prepared, arguments: &SendArgs
     if life.is_unanswered() && matches!(commander.has_seen(asset), Ok(false)) {
         silence += &format!(" No event of {asset} is among the newest {NEWEST} of its partition: is its name right?");
     }
-    if arguments.json {
+    if how.json {
         say(&json!({"correlation_id": command.header.correlation_id, "state": "no_answer", "detail": silence}).to_string())?;
     } else {
         eprintln!("openfactory-cloud: {silence}");
@@ -155,7 +156,16 @@ fn outcome(state: State) -> Option<Outcome> {
     }
 }
 
-impl SendArgs {
+impl Give {
+    /// How it is given.
+    pub(crate) fn how(&self) -> &How {
+        match self {
+            Self::Send(SendArgs { how, .. }) | Self::Write(WriteArgs { how, .. }) => how,
+        }
+    }
+}
+
+impl How {
     /// Followed when that is said, and by default when somebody looks.
     fn is_followed(&self) -> bool {
         self.wait.is_some() || (!self.no_wait && std::io::stdout().is_terminal())

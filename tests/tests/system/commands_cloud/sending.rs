@@ -82,7 +82,11 @@ fn a_command_is_signed_by_the_key_that_is_named_and_has_its_deadline() -> anyhow
         let (code, _, err) = setup.person(&[&send[..], wrong].concat())?;
         ensure!(code == Some(2), "{wrong:?}: {code:?} {err}");
     }
-    ensure!(setup.committed(&setup.topic, |_| Some(()))?.len() == 1, "a command with wrong usage was written");
+    let (code, _, err) = setup.person(&["command", "write", "--asset", "OVEN-2", "--variable", "offset", "-2.5", "--no-wait"])?;
+    ensure!(code == Some(0), "{code:?} {err}");
+    let (method, command) = setup.wait_command("OVEN-2")?;
+    ensure!(method == "offset" && command.argument("value") == Some("-2.5"), "{command:?}");
+    ensure!(setup.committed(&setup.topic, |_| Some(()))?.len() == 2, "a command with wrong usage was written");
     Ok(())
 }
 
