@@ -70,13 +70,11 @@ async def opcua(port, journal):
     async def delay(_parent, order, seconds):
         journal.note("opcua", "Delay", order)
         await asyncio.sleep(seconds)
-        return []
 
     @uamethod
     async def close(_parent):
         journal.note("opcua", "Close", "-")
         await values["valve"].write_value("closed")
-        return []
 
     def argument(name, kind):
         return ua.Argument(Name=name, DataType=ua.NodeId(kind), ValueRank=-1, ArrayDimensions=[], Description=ua.LocalizedText(name))

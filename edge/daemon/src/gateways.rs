@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::commands::Work;
 use crate::devices::Device;
-use crate::protocols::Protocols;
+use crate::protocols::{Made, Protocols};
 use crate::register::{self, Known};
 use crate::status::Watched;
 use crate::unheard::{self, Unheard};
@@ -63,7 +63,7 @@ impl Gateways {
     /// Tells what is known of a device and starts its gateway. `keys`: those of the log. `unheard`: the edge crashed before, and nobody could say so.
     pub(crate) async fn start(&mut self, device: Device, keys: &HashMap<Arc<str>, u64>, unheard: Option<&Unheard>) -> anyhow::Result<()> {
         let Device { name, asset, connector, facts, .. } = &device;
-        let (gateway, actions) = self.protocols.make(connector).map_err(|reason| anyhow::anyhow!("device {name}: {reason}"))?;
+        let Made { gateway, actions } = self.protocols.make(connector).map_err(|reason| anyhow::anyhow!("device {name}: {reason}"))?;
         let link = DeviceLink::new(name.clone(), asset.clone(), self.sender.clone());
         let known = Known::by(keys, asset);
         if let Some(unheard) = unheard

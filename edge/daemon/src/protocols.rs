@@ -17,6 +17,12 @@ pub(crate) struct Protocols {
     state_dir: PathBuf,
 }
 
+/// A device's gateway, and the way to ask the device to do something.
+pub(crate) struct Made {
+    pub(crate) gateway: Arc<dyn Gateway>,
+    pub(crate) actions: Arc<dyn Actions>,
+}
+
 impl Protocols {
     pub(crate) fn new(state_dir: &Path) -> Self {
         Self { buses: Buses::new(), opcua: None, state_dir: state_dir.to_owned() }
@@ -30,18 +36,18 @@ impl Protocols {
     }
 
     /// Makes a gateway of a connector, and the way to ask its device to do something. Nothing is connected yet.
-    pub(crate) fn make(&self, connector: &Connector) -> Result<(Arc<dyn Gateway>, Arc<dyn Actions>), String> {
+    pub(crate) fn make(&self, connector: &Connector) -> Result<Made, String> {
         match connector {
             Connector::Opcua(config) => {
                 let shared = self.opcua.clone().ok_or("the OPC UA identity is not open")?;
                 let gateway = OpcuaGateway::new(config.clone(), shared);
                 let actions = gateway.actions();
-                Ok((Arc::new(gateway), actions))
+                Ok(Made { gateway: Arc::new(gateway), actions })
             }
             Connector::Modbus(config) => {
                 let gateway = ModbusGateway::new(config.clone(), &self.buses).map_err(|error| chain(&error))?;
                 let actions = gateway.actions();
-                Ok((Arc::new(gateway), actions))
+                Ok(Made { gateway: Arc::new(gateway), actions })
             }
         }
     }

@@ -56,6 +56,9 @@ pub(crate) enum UntrustedClock {
     Execute,
 }
 
+/// What is wrong, behind its key in the file.
+type Told = (String, String);
+
 /// One key or several.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(untagged)]
@@ -132,7 +135,7 @@ fn rate<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Rate>, D::Error> {
 
 impl Config {
     /// What cannot work, with its key below `commands`.
-    pub(crate) fn problems(&self) -> Vec<(String, String)> {
+    pub(crate) fn problems(&self) -> Vec<Told> {
         let mut problems = Vec::new();
         let mut expect = |holds: bool, key: &str, problem: &str| {
             if !holds {
@@ -171,7 +174,7 @@ impl Config {
     }
 
     /// Who has which keys; or what is wrong with them, with their key in the file.
-    pub(crate) fn read_keys(&self) -> Result<BTreeMap<String, Vec<PublicKey>>, Vec<(String, String)>> {
+    pub(crate) fn read_keys(&self) -> Result<BTreeMap<String, Vec<PublicKey>>, Vec<Told>> {
         let mut problems = Vec::new();
         let mut read = BTreeMap::new();
         for (sender, keys) in &self.keys {
