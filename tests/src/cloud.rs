@@ -1,4 +1,4 @@
-//! `openfactory-cloud forward` as an operator runs it.
+//! The services of `openfactory-cloud` as an operator runs them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -109,5 +109,40 @@ impl Forwarder {
     /// The last lines of its log.
     pub fn log_tail(&self) -> String {
         self.process.as_ref().map_or_else(String::new, Process::log_tail)
+    }
+}
+
+/// `openfactory-cloud commands`: copies commands from the asset stream into their own topic.
+#[derive(Debug)]
+pub struct Copier {
+    config: PathBuf,
+    process: Option<Process>,
+}
+
+impl Copier {
+    /// Writes its config below `folder` and starts it; its group is named after the asset stream.
+    pub fn start(folder: &Path, kafka: &str, topic: &str, commands_topic: &str) -> anyhow::Result<Self> {
+        let config = folder.join("commands.toml");
+        let brokers = kafka.split(',').collect::<Vec<_>>();
+        let section = format!("group = \"{topic}-commands\"\nassets_topic = \"{topic}\"\ncommands_topic = \"{commands_topic}\"");
+        std::fs::write(&config, format!("[kafka]\nbrokers = {brokers:?}\n[commands]\n{section}\n"))?;
+        let arguments = ["commands", "--config", &config.to_string_lossy()].map(str::to_owned);
+        let program = tools::built("openfactory-cloud")?;
+        let process = Process::start("openfactory-cloud commands", &program, &arguments, &[], &folder.join("commands.log"))?;
+        Ok(Self { config, process: Some(process) })
+    }
+
+    /// SIGTERM; it must end by itself, with success.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            let status = process.terminate(Duration::from_secs(30))?;
+            ensure!(status.success(), "openfactory-cloud commands ended with {status}; the end of its log:\n{}", process.log_tail());
+        }
+        Ok(())
+    }
+
+    /// The config file, for commands of people.
+    pub fn config(&self) -> &Path {
+        &self.config
     }
 }

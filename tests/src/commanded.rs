@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::judge::sources::Topic;
 use crate::process::Talking;
 use crate::wait::{self, Look};
-use crate::{kafka, ports, tools};
+use crate::{ports, tools};
 
 /// A simulator's start: asyncua builds its address space in Python.
 const START: Duration = Duration::from_secs(120);
@@ -165,9 +165,8 @@ impl Order {
 }
 
 impl Sender {
-    /// A client of the topic, which it makes with as many partitions as the asset stream of tests has.
+    /// A client that writes into this topic.
     pub fn new(bootstrap: &str, topic: &str) -> anyhow::Result<Self> {
-        kafka::create_topic(bootstrap, topic, 4, &[])?;
         let producer = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
             .set("partitioner", "murmur2_random")

@@ -19,6 +19,7 @@ pub mod devices;
 pub mod edge;
 pub mod faults;
 pub mod figures;
+pub mod furnace;
 pub mod http;
 pub mod judge;
 pub mod kafka;

@@ -112,11 +112,20 @@ impl Plant {
         self.start_nats_with(&nats::Plan::default())
     }
 
+    /// The same; the subscriber listens to assets besides those of the plant's devices, too.
+    pub fn start_nats_for(&mut self, further: &[String]) -> anyhow::Result<()> {
+        self.start_nats_as(&nats::Plan::default(), further)
+    }
+
     /// The same with a NATS of the test's own.
     pub fn start_nats_with(&mut self, plan: &nats::Plan) -> anyhow::Result<()> {
+        self.start_nats_as(plan, &[])
+    }
+
+    fn start_nats_as(&mut self, plan: &nats::Plan, further: &[String]) -> anyhow::Result<()> {
         let nats = Nats::start_with(plan)?;
         // The edge is an asset too.
-        let assets = [self.assets(), vec![self.edge_id.to_uppercase()]].concat();
+        let assets = [self.assets(), vec![self.edge_id.to_uppercase()], further.to_vec()].concat();
         self.subscriber = Some(Subscriber::start(&nats.url(), &assets)?);
         self.nats = Some(nats);
         let mut forwarder = self.new_forwarder("forwarder-1")?;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use asset_stream::command::signature::PrivateKey;
 use asset_stream::command::status::{Reason, State};
+use system_tests::cloud::Copier;
 use system_tests::commanded::{Follower, Order, Press, Sender, press_assets};
-use system_tests::kafka::{Broker, Kafka};
+use system_tests::kafka::{self, Broker, Kafka};
 use system_tests::plant::Plant;
-use system_tests::process::{self, Process};
+use system_tests::process;
 use system_tests::proxy::Fault;
 use system_tests::{tools, wait};
 
@@ -38,6 +39,7 @@ impl Site {
         let mut plant = Plant::over(name, kafka, way, &rules)?;
         let press = Press::start(plant.folder())?;
         plant.edge.device_file("press", &press.device_file(terms))?;
+        kafka::create_topic(&plant.kafka.bootstrap(), &topic, 4, &[])?;
         let sender = Sender::new(&plant.kafka.bootstrap(), &topic)?;
         let lives = Follower::open(&plant.kafka.bootstrap(), plant.topic())?;
         plant.edge.start()?;
@@ -321,16 +323,12 @@ fn a_person_commands_a_device_through_the_copier_by_a_signature_and_audits_it() 
     let rules = format!("[[commands.allow]]\nsenders = [\"ENGINEER-*\"]\n[commands.keys]\n\"ENGINEER-1\" = \"{}\"\n", key.public());
     let site = Site::start("commands-people", Broker::shared()?, &rules, "{}")?;
     let folder = site.plant.folder();
-    let config = folder.join("cloud.toml");
-    let (topic, brokers) = (site.plant.topic(), site.plant.kafka.bootstrap());
-    let section = format!("assets_topic = \"{topic}\"\ncommands_topic = \"{}\"\ngroup = \"{topic}\"", site.topic);
-    std::fs::write(&config, format!("[kafka]\nbrokers = [\"{brokers}\"]\n[commands]\n{section}\n"))?;
+    let mut copier = Copier::start(folder, &site.plant.kafka.bootstrap(), site.plant.topic(), &site.topic)?;
+    let config = copier.config().to_owned();
     let pem = folder.join("engineer-1.pem");
     let made = std::process::Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&pem).status()?;
     anyhow::ensure!(made.success(), "openssl makes no key");
     let cloud = tools::built("openfactory-cloud")?;
-    let arguments = ["commands", "--config", &config.to_string_lossy()].map(str::to_owned);
-    let mut copier = Process::start("openfactory-cloud commands", &cloud, &arguments, &[], &folder.join("copier.log"))?;
     let person = |arguments: &[&str]| process::run(&cloud, &[arguments, &["--config", &config.to_string_lossy()]].concat(), MAX);
     let send = [
         "command",
@@ -371,7 +369,7 @@ fn a_person_commands_a_device_through_the_copier_by_a_signature_and_audits_it() 
     let (code, out, err) = person(&["audit"])?;
     println!("{out}");
     anyhow::ensure!(code == Some(0) && out.contains("succeeded") && out.contains("ENGINEER-1"), "{code:?} {out}{err}");
-    copier.terminate(MAX)?;
+    copier.stop()?;
     let mut site = site;
     site.lives.read()?.expect_sound()?;
     site.plant.stop()

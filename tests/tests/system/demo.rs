@@ -47,6 +47,7 @@ fn the_demo_ends_with_a_clean_line_and_leaves_nothing_behind() -> anyhow::Result
     anyhow::ensure!(status.success(), "the demo ended with {status}:\n{log}");
     let line = log.lines().last().unwrap_or_default();
     anyhow::ensure!(line.starts_with("observed=") && line.contains(" missing=0 duplicated=0 reordered=0"), "the last line is {line:?}");
+    anyhow::ensure!(line.ends_with(" executed_twice=0") && !line.contains(" commands=0 "), "the rule gave no command: {line:?}");
     nothing_is_left(&mark)?;
     let left: Vec<_> = std::fs::read_dir(folder.path())?.flatten().map(|entry| entry.path()).collect();
     anyhow::ensure!(left.is_empty(), "files are left: {left:?}");

@@ -88,11 +88,17 @@ fn lines(watch: &Watch, width: u16, height: u16) -> Vec<String> {
 
 /// What stands below the table, in lines that fit.
 fn counters(watch: &Watch, width: u16) -> Vec<String> {
-    let Counters { accepted, durable, mirrored, forwarded, backlog } = &watch.counters;
+    let Counters { accepted, durable, mirrored, forwarded, backlog, commands } = &watch.counters;
     let mut lines = vec![String::new()];
-    for (name, count) in
-        [("accepted", accepted), ("durable", durable), ("mirrored", mirrored), ("forwarded", forwarded), ("backlog", backlog)]
-    {
+    let commands = &(*commands as u64);
+    for (name, count) in [
+        ("accepted", accepted),
+        ("durable", durable),
+        ("mirrored", mirrored),
+        ("forwarded", forwarded),
+        ("backlog", backlog),
+        ("commands", commands),
+    ] {
         let part = format!("{name} {count}   ");
         match lines.last_mut() {
             Some(line) if line.len() + part.len() <= usize::from(width) => line.push_str(&part),

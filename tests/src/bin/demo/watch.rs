@@ -34,6 +34,7 @@ pub(crate) struct Counters {
     pub(crate) mirrored: u64,
     pub(crate) forwarded: u64,
     pub(crate) backlog: u64,
+    pub(crate) commands: usize,
 }
 
 /// Everything that the table shows.
@@ -84,9 +85,9 @@ impl Watch {
 
     /// One line for logs.
     pub(crate) fn line(&self) -> String {
-        let Counters { accepted, durable, mirrored, forwarded, backlog } = &self.counters;
+        let Counters { accepted, durable, mirrored, forwarded, backlog, commands } = &self.counters;
         format!(
-            "demo: {:>3} s  {} items from NATS  accepted {accepted}  durable {durable}  mirrored {mirrored}  forwarded {forwarded}  backlog {backlog}  {}",
+            "demo: {:>3} s  {} items from NATS  accepted {accepted}  durable {durable}  mirrored {mirrored}  forwarded {forwarded}  backlog {backlog}  commands {commands}  {}",
             (wait::now() - self.started) / 1000,
             self.rows.len(),
             self.latency_text()
