@@ -32,6 +32,11 @@ impl Furnace {
         Ok(Self { port, journal, _talking: talking })
     }
 
+    /// Its TCP port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its device file.
     pub fn device_file(&self) -> String {
         format!(
