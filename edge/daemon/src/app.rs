@@ -137,7 +137,7 @@ async fn serve(file: &Path, checked: Checked, logging: Logging) -> anyhow::Resul
         sender.clone(),
         config.commands.clone(),
         config.mirror(),
-        gateways.work(),
+        gateways.work(config.commands.untrusted_clock),
     )
     .await?;
     {

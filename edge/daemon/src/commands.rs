@@ -14,6 +14,7 @@
 //! - Nothing is executed after its deadline, or without a rule that allows it to its sender.
 //! - Commands of one asset are executed in their order; a device that is slow or away holds up itself alone.
 
+mod claiming;
 mod config;
 mod desk;
 mod fail_point;
@@ -39,12 +40,13 @@ use edge_buffer::Log;
 use edge_mirror::commands as topic;
 use gateway::SampleSender;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-pub(crate) use config::Config;
+pub(crate) use config::{Config, UntrustedClock};
 pub(crate) use terms::Terms;
 pub(crate) use worker::Work;
 
@@ -111,10 +113,16 @@ impl Commands {
     }
 
     /// Devices, rules or the way to Kafka have changed.
-    pub(crate) async fn exchange(&self, config: Config, kafka: Option<Kafka>, devices: HashMap<Arc<str>, Work>) {
-        if self.orders.send(Order::Exchange { config, kafka, devices }).await.is_err() {
-            warn!("commands are not followed any more; a restart of the edge cures it");
-        }
+    ///
+    /// Does not wait: while the log takes nothing, commands stand still, and a reload must not.
+    ///
+    /// # Errors
+    /// Why commands go on as before.
+    pub(crate) fn exchange(&self, config: Config, kafka: Option<Kafka>, devices: HashMap<Arc<str>, Work>) -> Result<(), String> {
+        self.orders.try_send(Order::Exchange { config, kafka, devices }).map_err(|failure| match failure {
+            TrySendError::Full(_) => "commands stand still, as the log takes nothing; reload again when it does".to_owned(),
+            TrySendError::Closed(_) => "commands are not followed any more; a restart of the edge cures it".to_owned(),
+        })
     }
 
     /// Ends: waits for the devices that are being asked, begins nothing, and keeps what is known.

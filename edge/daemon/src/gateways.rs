@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::commands::Work;
+use crate::commands::{UntrustedClock, Work};
 use crate::devices::Device;
 use crate::protocols::{Made, Protocols};
 use crate::register::{self, Known};
@@ -133,9 +133,9 @@ impl Gateways {
     }
 
     /// The devices as commands see them, by asset.
-    pub(crate) fn work(&self) -> HashMap<Arc<str>, Work> {
+    pub(crate) fn work(&self, untrusted_clock: UntrustedClock) -> HashMap<Arc<str>, Work> {
         let work = |Running { device, actions, .. }: &Running| {
-            (device.asset.clone(), Work { actions: actions.clone(), terms: device.terms.clone() })
+            (device.asset.clone(), Work { actions: actions.clone(), terms: device.terms.clone(), untrusted_clock })
         };
         self.running.iter().map(work).collect()
     }

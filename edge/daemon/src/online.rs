@@ -38,7 +38,9 @@ impl Asked {
 pub(crate) fn run(checked: Checked, as_json: bool) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
     let mirror = checked.config.mirror();
-    let kafka = mirror.map(|mirror| std::thread::spawn(move || mirror.ask_topics(BROKERS)));
+    // Where nobody may command anything, nobody needs the topic of commands.
+    let commands = (!checked.config.commands.allow.is_empty()).then(|| checked.config.commands.topic.clone());
+    let kafka = mirror.map(|mirror| std::thread::spawn(move || mirror.ask_topics(commands.as_deref(), BROKERS)));
     let asked = runtime.block_on(ask(checked))?;
     let kafka = kafka.map(|asking| asking.join().unwrap_or_else(|_| Err(Unfit::Silent("the question failed".to_owned()))));
     let amiss = usize::from(matches!(kafka, Some(Err(_))))

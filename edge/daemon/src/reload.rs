@@ -160,7 +160,13 @@ impl Edge {
         if config.commands != self.config.commands {
             done.push("the rules for commands are others".to_owned());
         }
-        self.commands.exchange(config.commands.clone(), way, self.gateways.work()).await;
+        let outcome = match self.commands.exchange(config.commands.clone(), way, self.gateways.work(config.commands.untrusted_clock)) {
+            Ok(()) => outcome,
+            Err(why) => {
+                done.insert(0, why);
+                Outcome::Incomplete
+            }
+        };
         self.fingerprint = app::fingerprint(&config);
         self.config = config;
         if done.is_empty() {

@@ -174,6 +174,8 @@ fn producer(config: &Config) -> Result<ThreadedProducer<Claims>, Error> {
     let mut settings = client::settings(config, "claims")?;
     settings
         .set("acks", "all")
+        // Claims of an asset stand in the order of its commands, unless one is lost.
+        .set("enable.idempotence", "true")
         .set("linger.ms", "0")
         // A claim that did not arrive by then is made again by the caller, who would see it twice in the topic otherwise.
         .set("message.timeout.ms", "5000")

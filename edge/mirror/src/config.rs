@@ -193,6 +193,14 @@ impl Config {
         problems
     }
 
+    /// That the topic of commands is missing, which others make.
+    pub(crate) fn missing_commands(&self, topic: &str) -> String {
+        let (brokers, assets) = (self.kafka.brokers.join(","), &self.assets_topic);
+        format!(
+            "the topic {topic} does not exist; create it with as many partitions as {assets} has (kafka-topics.sh --bootstrap-server {brokers} --create --topic {topic} --partitions 12 --replication-factor 3), or let openfactory-cloud commands do it"
+        )
+    }
+
     /// That a topic is missing, with the command that makes it.
     pub(crate) fn missing(&self, topic: &str) -> String {
         let brokers = self.kafka.brokers.join(",");

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// So many are remembered beyond their time.
 const KEPT: usize = 20_000;
 /// So many at all: those whose time is not over are never forgotten, so no more are taken in.
-const MOST: usize = 200_000;
+const MOST: usize = 50_000;
 /// A clock that is set back by less does not make a forgotten command one that is in time.
 const MARGIN_MS: i64 = 3_600_000;
 

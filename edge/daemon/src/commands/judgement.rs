@@ -41,6 +41,22 @@ fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
 }
 
+/// Why no deadline can be judged now.
+pub(crate) fn clock_refusal(setting: UntrustedClock) -> Option<Refusal> {
+    if setting == UntrustedClock::Execute || clock::look(Path::new(clock::TIMESYNC)) != Clock::Free {
+        return None;
+    }
+    let detail = "the edge's clock is not synchronised, so it cannot know whether the deadline has passed; see commands.untrusted_clock";
+    Some(Refusal { reason: Reason::ClockUntrusted, detail: detail.into() })
+}
+
+/// The deadline of a command of an earlier life, if it may be gone on with by what holds now.
+pub(crate) fn still_allows(asset: &str, method: &str, command: &Command, policy: &Policy, config: &Config) -> Option<i64> {
+    policy.allows(asset, method, command).ok()?;
+    let deadline = deadline(command, config).ok()?;
+    (deadline - Timestamp::now().millis() <= millis(config.longest_deadline)).then_some(deadline)
+}
+
 /// Judges a command that this edge has claimed.
 pub(crate) fn judge(
     asset: &str,
@@ -53,17 +69,16 @@ pub(crate) fn judge(
 ) -> Verdict {
     let reject = |refusal| Verdict::Refuse(State::Rejected, refusal);
     // Who asks comes first: to others the edge tells nothing about its devices.
-    if let Err(refusal) = policy.permits(asset, method, command, Instant::now()) {
-        return reject(refusal);
-    }
+    let allowed = match policy.allows(asset, method, command) {
+        Ok(allowed) => allowed,
+        Err(refusal) => return reject(refusal),
+    };
     let deadline = match deadline {
         Ok(deadline) => deadline,
         Err(refusal) => return reject(refusal),
     };
-    if config.untrusted_clock == UntrustedClock::Refuse && clock::look(Path::new(clock::TIMESYNC)) == Clock::Free {
-        let detail =
-            "the edge's clock is not synchronised, so it cannot know whether the deadline has passed; see commands.untrusted_clock";
-        return reject(Refusal { reason: Reason::ClockUntrusted, detail: detail.into() });
+    if let Some(refusal) = clock_refusal(config.untrusted_clock) {
+        return reject(refusal);
     }
     let left = deadline - Timestamp::now().millis();
     if left <= 0 {
@@ -79,7 +94,9 @@ pub(crate) fn judge(
         return reject(Refusal { reason: Reason::OutOfRange, detail });
     }
     let request = Request { method: method.to_owned(), arguments: command.arguments.clone() };
-    match work.terms.check(&request).and_then(|()| work.actions.check(&request)) {
+    // The rate comes last: what is refused anyway is not counted.
+    let checked = work.terms.check(&request).and_then(|()| work.actions.check(&request));
+    match checked.and_then(|()| policy.take(&allowed, &command.header.sender_uuid, Instant::now())) {
         Ok(()) => Verdict::Accept { request, deadline },
         Err(refusal) => reject(refusal),
     }

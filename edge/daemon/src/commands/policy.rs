@@ -20,6 +20,10 @@ pub(crate) struct Policy {
     allowance: HashMap<(usize, String), Allowance>,
 }
 
+/// The rules that allow a command, in their order.
+#[derive(Debug)]
+pub(crate) struct Allowed(Vec<usize>);
+
 /// What is left of a rate: full after so long a time without commands.
 #[derive(Clone, Copy, Debug)]
 struct Allowance {
@@ -36,8 +40,16 @@ impl Policy {
         Self { keys: config.read_keys().unwrap_or_default(), rules: config.allow.clone(), allowance: HashMap::new() }
     }
 
-    /// Whether the command is allowed now. A command that is counts against its sender's rate.
-    pub(crate) fn permits(&mut self, asset: &str, method: &str, command: &Command, now: Instant) -> Result<(), Refusal> {
+    /// The policy of a config that was read again. Keys may be others in the same files; what was allowed lately still counts under the same rules.
+    pub(crate) fn renew(&mut self, config: &Config) {
+        let before = std::mem::replace(self, Self::new(config));
+        if before.rules == self.rules {
+            self.allowance = before.allowance;
+        }
+    }
+
+    /// Whether the command is allowed, its sender's rate aside; the rules that allow it.
+    pub(crate) fn allows(&self, asset: &str, method: &str, command: &Command) -> Result<Allowed, Refusal> {
         let refuse = |reason, detail: String| Err(Refusal { reason, detail });
         let sender = command.header.sender_uuid.as_str();
         let is_signed = match self.keys.get(sender) {
@@ -59,8 +71,8 @@ impl Policy {
             let one = |patterns: &[super::pattern::Pattern], name: &str| patterns.iter().any(|pattern| pattern.matches(name));
             one(&rule.senders, sender) && one(&rule.assets, asset) && one(&rule.methods, method)
         };
-        // The first rule that says yes counts; if none does, the refusal of the one that was nearest to it.
-        let mut nearest = None;
+        // If no rule says yes, the refusal of the one that was nearest to it.
+        let (mut allowed, mut nearest) = (Vec::new(), None);
         for (i, rule) in self.rules.iter().enumerate().filter(|(_, rule)| about(rule)) {
             if !is_signed && rule.signature == Signature::Required {
                 let detail = "it is not signed, and the rule of the edge that covers it asks for that (signature = \"optional\" would not)";
@@ -71,16 +83,10 @@ impl Policy {
                 nearest = Some(refusal);
                 continue;
             }
-            let Some(rate) = rule.rate else { return Ok(()) };
-            if self.allowance.len() >= SENDERS {
-                self.allowance.retain(|_, allowance| now.duration_since(allowance.at) < rate.time);
-            }
-            let allowance = self.allowance.entry((i, sender.to_owned())).or_insert(Allowance { left: f64::from(rate.count), at: now });
-            if allowance.takes(rate, now) {
-                return Ok(());
-            }
-            let Rate { count, time } = rate;
-            nearest = Some(Refusal { reason: Reason::TooOften, detail: format!("{sender:?} may ask {count} times in {time:?}") });
+            allowed.push(i);
+        }
+        if !allowed.is_empty() {
+            return Ok(Allowed(allowed));
         }
         match nearest {
             Some(refusal) => Err(refusal),
@@ -92,6 +98,30 @@ impl Policy {
                 refuse(Reason::NotAllowed, format!("no rule in [[commands.allow]] of the edge allows {method} of {asset} to {sender:?}"))
             }
         }
+    }
+}
+
+impl Policy {
+    /// Counts a command against the rate of one of the rules that allow it.
+    pub(crate) fn take(&mut self, Allowed(rules): &Allowed, sender: &str, now: Instant) -> Result<(), Refusal> {
+        if self.allowance.len() >= SENDERS {
+            let rates: Vec<_> = self.rules.iter().map(|rule| rule.rate).collect();
+            let is_full = |i: usize, allowance: &Allowance| {
+                rates.get(i).copied().flatten().is_none_or(|rate| now.duration_since(allowance.at) >= rate.time)
+            };
+            self.allowance.retain(|(i, _), allowance| !is_full(*i, allowance));
+        }
+        let mut refusal = Refusal { reason: Reason::TooOften, detail: String::new() };
+        for i in rules {
+            let Some(rate) = self.rules.get(*i).and_then(|rule| rule.rate) else { return Ok(()) };
+            let allowance = self.allowance.entry((*i, sender.to_owned())).or_insert(Allowance { left: f64::from(rate.count), at: now });
+            if allowance.takes(rate, now) {
+                return Ok(());
+            }
+            let Rate { count, time } = rate;
+            refusal.detail = format!("{sender:?} may ask {count} times in {time:?}");
+        }
+        Err(refusal)
     }
 }
 
@@ -132,8 +162,13 @@ mod tests {
         Command { header, arguments: arguments.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect() }
     }
 
+    fn permits(policy: &mut Policy, asset: &str, command: &Command, now: Instant) -> Option<Reason> {
+        let allowed = policy.allows(asset, "Move", command).and_then(|allowed| policy.take(&allowed, &command.header.sender_uuid, now));
+        allowed.err().map(|refusal| refusal.reason)
+    }
+
     fn reason(policy: &mut Policy, command: &Command) -> Option<Reason> {
-        policy.permits("CNC-1", "Move", command, Instant::now()).err().map(|refusal| refusal.reason)
+        permits(policy, "CNC-1", command, Instant::now())
     }
 
     #[test]
@@ -168,7 +203,7 @@ mod tests {
         ] {
             assert_eq!(reason(&mut policy, &command), Some(expected), "{command:?}");
         }
-        assert_eq!(policy.permits("CNC-2", "Move", &signed, Instant::now()).err().map(|r| r.reason), Some(Reason::Forged));
+        assert_eq!(permits(&mut policy, "CNC-2", &signed, Instant::now()), Some(Reason::Forged));
         assert_eq!(reason(&mut policy, &command("OLD", &[])), None, "this sender may do it unsigned");
     }
 
@@ -181,8 +216,7 @@ mod tests {
         );
         let start = Instant::now();
         let mut ask = |sender: &str, x: &str, after: u64| {
-            let asked = policy.permits("CNC-1", "Move", &command(sender, &[("x", x)]), start + Duration::from_secs(after));
-            asked.err().map(|refusal| refusal.reason)
+            permits(&mut policy, "CNC-1", &command(sender, &[("x", x)]), start + Duration::from_secs(after))
         };
         assert_eq!(ask("A", "11", 0), Some(Reason::OutOfRange));
         assert_eq!((ask("A", "10", 0), ask("A", "0", 1), ask("A", "0", 2)), (None, None, Some(Reason::TooOften)));

@@ -19,16 +19,18 @@ pub(crate) struct Teller {
     sender: SampleSender,
     log: Log,
     /// Held while a step is handed over, so that the order of the numbers is that of the log.
-    chain: tokio::sync::Mutex<Chain>,
+    turn: tokio::sync::Mutex<()>,
     open: Mutex<Open>,
     stop: CancellationToken,
 }
 
-/// Steps that were handed over and that the index has not heard of: for each, what was durable before it.
+/// Steps that were handed over and that the index has not heard of.
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    before: BTreeMap<u64, u64>,
+    /// For each, what was durable before it, and the chain's end then.
+    before: BTreeMap<u64, (u64, Chain)>,
+    chain: Chain,
 }
 
 /// A step on its way to the disk.
@@ -45,7 +47,8 @@ pub(crate) struct Ticket(u64);
 impl Teller {
     /// Goes on after the last link of the chain. When `stop` is cancelled, a log that takes nothing is not asked again.
     pub(crate) fn new(sender: SampleSender, log: Log, chain: Chain, stop: CancellationToken) -> Self {
-        Self { sender, log, chain: tokio::sync::Mutex::new(chain), open: Mutex::default(), stop }
+        let open = Open { chain, ..Open::default() };
+        Self { sender, log, turn: tokio::sync::Mutex::default(), open: Mutex::new(open), stop }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -55,20 +58,19 @@ impl Teller {
 
     /// Hands a step over, behind all that were handed over before.
     pub(crate) async fn tell(&self, asset: &Arc<str>, method: &str, mut status: Status) -> Result<Told, Closed> {
-        let mut chain = self.chain.lock().await;
-        let n = chain.n + 1;
-        status.chain = Some(Link { n, previous: chain.hash.clone() });
-        let ticket = {
+        let _turn = self.turn.lock().await;
+        let (ticket, next) = {
             let mut open = self.open();
+            let n = open.chain.n + 1;
+            status.chain = Some(Link { n, previous: open.chain.hash.clone() });
             open.next += 1;
-            let ticket = open.next;
-            open.before.insert(ticket, self.log.durable());
-            Ticket(ticket)
+            let (ticket, before) = (open.next, (self.log.durable(), open.chain.clone()));
+            open.before.insert(ticket, before);
+            (Ticket(ticket), Chain::ending_with(n, &status.encode()))
         };
-        let next = Chain::ending_with(n, &status.encode());
         match self.sender.send(vec![status.to_sample(asset.clone(), method)]).await {
             Ok(receipt) => {
-                *chain = next;
+                self.open().chain = next;
                 Ok(Told { receipt, ticket })
             }
             Err(closed) => {
@@ -100,15 +102,10 @@ impl Teller {
         self.open().before.remove(&ticket);
     }
 
-    /// Every step up to this number of the log is in the index.
-    pub(crate) fn covered(&self) -> u64 {
+    /// Every step up to this number of the log is in the index, and the chain ended so there.
+    pub(crate) fn covered(&self) -> (u64, Chain) {
         let open = self.open();
-        open.before.values().min().copied().unwrap_or_else(|| self.log.durable())
-    }
-
-    /// The last link that was handed over.
-    pub(crate) async fn chain(&self) -> Chain {
-        self.chain.lock().await.clone()
+        open.before.values().next().cloned().unwrap_or_else(|| (self.log.durable(), open.chain.clone()))
     }
 }
 
@@ -143,10 +140,10 @@ mod tests {
         let previous = format!("\"n\":9,\"previous\":\"{:x}\"", Sha256::digest(&*texts[0]));
         assert!(texts[1].contains(&previous), "{} in {}", previous, texts[1]);
         log.append_durable(vec![edge_buffer::Entry { key: "A".into(), timestamp: 0, value: b"{}".to_vec() }]).expect("open");
-        assert_eq!(teller.covered(), 0);
+        assert_eq!(teller.covered(), (0, Chain { n: 7, hash: "seven".into() }));
         teller.heard(tickets[1]);
-        assert_eq!(teller.covered(), 0, "the first is not in the index");
+        assert_eq!(teller.covered().0, 0, "the first is not in the index");
         teller.heard(tickets[0]);
-        assert_eq!(teller.covered(), 1);
+        assert_eq!((teller.covered().0, teller.covered().1.n), (1, 9));
     }
 }

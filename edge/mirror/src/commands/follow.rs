@@ -58,7 +58,7 @@ impl Follow {
                 Ok(End::Changed) => {}
                 Err(failure) => {
                     self.shared.enter(match failure.class {
-                        Class::Topic => State::NoTopic(self.missing()),
+                        Class::Topic => State::NoTopic(self.config.missing_commands(&self.topic)),
                         _ => State::Trouble(failure.text),
                     });
                     client.consumer.unassign().ok();
@@ -67,14 +67,6 @@ impl Follow {
             }
         }
         drop_aside(client, Duration::ZERO);
-    }
-
-    fn missing(&self) -> String {
-        let (topic, brokers) = (&self.topic, self.config.kafka.brokers.join(","));
-        format!(
-            "the topic {topic} does not exist; create it with as many partitions as {} has (kafka-topics.sh --bootstrap-server {brokers} --create --topic {topic} --partitions 12 --replication-factor 3), or start openfactory-cloud commands, which does",
-            self.config.assets_topic
-        )
     }
 
     fn pause(&self, pause: Duration) {
@@ -90,11 +82,12 @@ impl Follow {
         let assets = self.shared.assets();
         let wanted = self.wanted(&assets, &there);
         let cluster = client.cluster();
-        if self.tell(Incoming::Follows { cluster: cluster.clone() }).is_err() {
-            return Ok(End::Stopped);
-        }
         if !wanted.is_empty() {
             self.begin(client, &wanted, cluster.as_deref())?;
+        }
+        // Not before: places of another cluster must not be kept under this one's name.
+        if self.tell(Incoming::Follows { cluster }).is_err() {
+            return Ok(End::Stopped);
         }
         self.shared.enter(State::Following);
         let mut looked = Instant::now();
@@ -156,7 +149,9 @@ impl Follow {
     fn begin(&mut self, client: &TopicClient, wanted: &BTreeSet<i32>, cluster: Option<&str>) -> Result<(), Failure> {
         let partitions: Vec<i32> = wanted.iter().copied().collect();
         let (starts, ends) = (client.starts(&self.topic, &partitions)?, client.ends(&self.topic, &partitions)?);
-        let is_another = matches!((self.places.cluster.as_deref(), cluster), (Some(kept), Some(now)) if kept != now);
+        let is_another = matches!((self.places.cluster.as_deref(), cluster), (Some(kept), Some(now)) if kept != now)
+            || (!self.places.topic.is_empty() && self.places.topic != self.topic);
+        self.places.topic.clone_from(&self.topic);
         self.places.cluster = cluster.map(str::to_owned).or(self.places.cluster.take());
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for ((partition, start), (_, end)) in starts.into_iter().zip(ends) {

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct Places {
     /// The cluster that they are of; offsets of another one mean nothing.
     pub cluster: Option<String>,
+    /// The topic that they are of.
+    #[serde(default)]
+    pub topic: String,
     next: BTreeMap<i32, i64>,
     /// Read, and not done with. Not kept: they are read again.
     #[serde(skip)]
@@ -51,7 +54,7 @@ impl Places {
     /// What a later life begins with.
     pub fn kept(&self) -> Self {
         let next = self.next.keys().filter_map(|partition| Some((*partition, self.of(*partition)?))).collect();
-        Self { cluster: self.cluster.clone(), next, open: BTreeMap::new() }
+        Self { cluster: self.cluster.clone(), topic: self.topic.clone(), next, open: BTreeMap::new() }
     }
 }
 

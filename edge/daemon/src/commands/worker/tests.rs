@@ -1,4 +1,5 @@
 use super::{Job, Stage, Step, Work, Worker};
+use crate::commands::config::UntrustedClock;
 use crate::commands::index::Name;
 use crate::commands::memory::Chain;
 use crate::commands::teller::Teller;
@@ -80,7 +81,6 @@ struct Bench {
     jobs: mpsc::Sender<Job>,
     steps: mpsc::UnboundedReceiver<Step>,
     samples: SampleReceiver,
-    teller: Arc<Teller>,
     leave: CancellationToken,
 }
 
@@ -91,21 +91,21 @@ fn bench(terms: Terms, device: Device) -> Bench {
     let stop = CancellationToken::new();
     let teller = Arc::new(Teller::new(sender, log, Chain::default(), stop.clone()));
     let device = Arc::new(device);
-    let (_, work) = watch::channel(Work { actions: device.clone(), terms: Arc::new(terms) });
+    let (_, work) = watch::channel(Work { actions: device.clone(), terms: Arc::new(terms), untrusted_clock: UntrustedClock::Refuse });
     let (jobs, taken) = mpsc::channel(8);
     let (steps, heard) = mpsc::unbounded_channel();
     let leave = CancellationToken::new();
     let fuse = Arc::new(Fuse::from_environment("commands", &[]));
-    let worker = Worker { work, jobs: taken, teller: teller.clone(), steps, stop, leave: leave.clone(), fuse };
+    let worker = Worker { work, jobs: taken, teller, steps, stop, leave: leave.clone(), fuse };
     tokio::spawn(worker.run());
-    Bench { _folder: folder, device, jobs, steps: heard, samples, teller, leave }
+    Bench { _folder: folder, device, jobs, steps: heard, samples, leave }
 }
 
 impl Bench {
     async fn give(&self, id: &str, method: &str, deadline: i64) {
-        let status = Status::new("S", id, State::Accepted, Timestamp::now());
-        let told = self.teller.tell(&"A".into(), method, status.clone()).await.expect("open");
-        self.job(id, method, deadline, Stage::New(told, status)).await;
+        let (accepted, waits) = tokio::sync::oneshot::channel();
+        accepted.send(()).expect("somebody waits");
+        self.job(id, method, deadline, Stage::New(waits)).await;
     }
 
     async fn job(&self, id: &str, method: &str, deadline: i64, stage: Stage) {
@@ -148,16 +148,16 @@ fn later() -> i64 {
 }
 
 #[tokio::test]
-async fn a_command_is_accepted_executed_and_ended_and_the_device_is_asked_once() {
+async fn a_command_is_executed_and_ended_and_the_device_is_asked_once() {
     let mut bench = bench(Terms::default(), Device::default());
     bench.give("1", "Move", later()).await;
-    assert_eq!(bench.states(3).await, [State::Accepted, State::Executing, State::Succeeded]);
+    assert_eq!(bench.states(2).await, [State::Executing, State::Succeeded]);
     assert_eq!(bench.asked(), 1);
     let mut heard = Vec::new();
-    while heard.len() < 3 {
+    while heard.len() < 2 {
         heard.push(bench.steps.recv().await.expect("a step").state);
     }
-    assert_eq!(heard, [State::Accepted, State::Executing, State::Succeeded]);
+    assert_eq!(heard, [State::Executing, State::Succeeded]);
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn each_answer_of_a_device_has_its_end() {
     ] {
         let mut bench = bench(Terms::default(), Device { endings: Mutex::new([ending.clone()].into()), ..Device::default() });
         bench.give("1", "Move", later()).await;
-        bench.states(2).await;
+        bench.states(1).await;
         assert_eq!(bench.told().await, end, "{ending:?}");
         assert_eq!(bench.asked(), 1);
     }
@@ -180,7 +180,6 @@ async fn each_answer_of_a_device_has_its_end() {
 async fn what_is_too_late_while_the_device_is_away_expires_and_is_not_executed() {
     let mut bench = bench(Terms::default(), Device { is_away: Mutex::new(true), ..Device::default() });
     bench.give("1", "Move", Timestamp::now().millis() + 50).await;
-    assert_eq!(bench.told().await.0, State::Accepted);
     assert_eq!(bench.told().await, (State::Expired, Some(Reason::WaitedTooLong)));
     assert_eq!(bench.asked(), 0);
 }
@@ -189,7 +188,6 @@ async fn what_is_too_late_while_the_device_is_away_expires_and_is_not_executed()
 async fn a_device_that_leaves_the_config_ends_what_waits_for_it() {
     let mut bench = bench(Terms::default(), Device { is_away: Mutex::new(true), ..Device::default() });
     bench.give("1", "Move", later()).await;
-    assert_eq!(bench.told().await.0, State::Accepted);
     bench.leave.cancel();
     assert_eq!(bench.told().await, (State::Failed, Some(Reason::UnknownAsset)));
 }
@@ -200,11 +198,10 @@ async fn a_precondition_is_read_just_before_the_action_and_stops_it() {
     let device = Device { values: Mutex::new([("door".to_owned(), "open".into())].into()), ..Device::default() };
     let mut bench = bench(terms(interlock), device);
     bench.give("1", "Move", later()).await;
-    bench.told().await;
     assert_eq!(bench.told().await, (State::Failed, Some(Reason::Precondition)));
     bench.device.values.lock().expect("unharmed").insert("door".into(), "closed".into());
     bench.give("2", "Move", later()).await;
-    assert_eq!(bench.states(3).await, [State::Accepted, State::Executing, State::Succeeded]);
+    assert_eq!(bench.states(2).await, [State::Executing, State::Succeeded]);
     assert_eq!(bench.asked(), 1);
 }
 
@@ -222,7 +219,7 @@ async fn a_value_that_proves_the_action_decides_between_done_and_unknown() {
         let device = Device { endings: Mutex::new([ending.clone()].into()), effect: Mutex::new(effect.clone()), ..Device::default() };
         let mut bench = bench(terms(confirm), device);
         bench.give("1", "Move", later()).await;
-        bench.states(2).await;
+        bench.states(1).await;
         assert_eq!(bench.told().await, end, "{ending:?} with {effect:?}");
     }
 }
@@ -249,7 +246,7 @@ async fn commands_of_a_device_are_executed_one_after_the_other_in_their_order() 
     for id in ["1", "2", "3"] {
         bench.give(id, id, later()).await;
     }
-    for _ in 0..9 {
+    for _ in 0..6 {
         bench.told().await;
     }
     let asked: Vec<String> = bench.device.asked.lock().expect("unharmed").iter().map(|request| request.method.clone()).collect();
