@@ -198,7 +198,7 @@ impl Config {
 /// The key, or those in the file, one a line.
 fn key(text: &str) -> Result<Vec<PublicKey>, String> {
     const FORM: &str =
-        "expected `ed25519:` and 32 bytes in base64, or a file with such lines (`openfactory-cloud command key` prints them)";
+        "expected `ed25519:` and 32 bytes in base64, or a file with such lines; docs/commands.md says how to get it from a private key";
     if let Ok(key) = text.parse::<PublicKey>() {
         return Ok(vec![key]);
     }
