@@ -20,7 +20,7 @@ mod verdict;
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context as _;
-use asset_stream::{Event, Kind, Position, headers};
+use asset_stream::{Event, Kind, Position, headers, subject};
 use serde_json::Value as Json;
 
 use arrivals::{Arrival, Arrivals};
@@ -460,6 +460,8 @@ fn hash_json(json: &Json, hasher: &mut std::hash::DefaultHasher) {
 
 /// The digest of the record that a message was made of: puts back the `ID` and takes away what the forwarder adds.
 fn served(payload: &[u8], item: &str, asset: &str) -> anyhow::Result<u64> {
+    // What a subject cannot carry, it carries escaped.
+    let item = subject::unescape(item).and_then(|item| String::from_utf8(item).ok()).context("the subject's second token is no ID")?;
     let mut json: Json = serde_json::from_slice(payload).context("the payload is no JSON")?;
     let fields = json.as_object_mut().context("the payload is no JSON object")?;
     anyhow::ensure!(!fields.keys().any(|name| name.eq_ignore_ascii_case("ID")), "the payload still has its ID");
