@@ -69,6 +69,8 @@ fn a_file_of_which_it_cannot_be_said_what_is_a_secret_is_left_out() {
         "a: 1\n---\npassword: hush\n",
         "{[hush]: 1}\n",
         "password: {hush\n",
+        "\"\npassword: hush\n\"",
+        "a: '\npassword: hush\n'\n",
     ] {
         let told = shown("press.yaml", text);
         assert!(told.starts_with("left out: ") && !told.contains("hush"), "of {text:?}: {told}");

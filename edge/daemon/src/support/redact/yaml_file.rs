@@ -67,7 +67,9 @@ impl Reader {
                 }
             }
             Event::Scalar(text, style, _, _) => {
-                if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
+                // A quotation mark that is never closed where it should be makes a text of the lines behind it, secrets included.
+                let is_quoted = matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted);
+                if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) || (is_quoted && span.start.line() != span.end.line()) {
                     self.is_unclear("it has texts over several lines");
                 }
                 self.scalar(text.into_owned(), span);
