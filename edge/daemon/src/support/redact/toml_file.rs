@@ -11,7 +11,11 @@ pub(super) fn scalars(text: &str) -> Scalars {
     // A table may be written in several places.
     found.sort_by_key(|scalar| scalar.span.start);
     // A key of several tables, as in [a.b] and [a.c], is known by its first place alone; the others stay as they are written.
-    Scalars { scalars: found, unclear: (!problems.is_empty()).then_some("it is not TOML") }
+    let not_toml = (!problems.is_empty()).then_some("it is not TOML");
+    // What looks like a key with its secret may stand in one.
+    let is_long = |scalar: &Scalar| text.get(scalar.span.clone()).is_none_or(|text| text.contains('\n'));
+    let has_long = found.iter().any(is_long).then_some("it has texts over several lines");
+    Scalars { unclear: not_toml.or(has_long), scalars: found }
 }
 
 fn in_table(table: &DeTable<'_>, path: &[String], found: &mut Vec<Scalar>) {
