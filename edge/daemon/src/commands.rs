@@ -85,7 +85,7 @@ impl Commands {
         kafka: Option<edge_mirror::Config>,
         devices: HashMap<Arc<str>, Work>,
     ) -> anyhow::Result<Self> {
-        let (file, remember) = (memory::file_in(state_dir), i64::try_from(config.longest_deadline.as_millis()).unwrap_or(i64::MAX / 4));
+        let (file, remember) = (memory::file_in(state_dir), judgement::millis(config.longest_deadline));
         let (orders, taken) = mpsc::channel(ORDERS);
         let (counters, stop) = (Arc::new(Counters::default()), CancellationToken::new());
         let identity = Identity { edge: edge.to_owned(), epoch: log.epoch(), since: Timestamp::now().millis() };

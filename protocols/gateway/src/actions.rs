@@ -19,6 +19,27 @@ pub struct Request {
     pub arguments: Vec<(String, String)>,
 }
 
+impl Request {
+    /// The one argument that a variable takes.
+    pub const VALUE: &str = "value";
+
+    /// What is to be written into a variable.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownArgument`], [`Reason::MissingArgument`].
+    pub fn value(&self) -> Result<&str, Refusal> {
+        if let Some((name, _)) = self.arguments.iter().find(|(name, _)| name != Self::VALUE) {
+            let detail = format!("{name}: a variable takes the one argument `{}`", Self::VALUE);
+            return Err(Refusal { reason: Reason::UnknownArgument, detail });
+        }
+        let value = self.arguments.first().map(|(_, value)| value.as_str());
+        value.ok_or_else(|| Refusal {
+            reason: Reason::MissingArgument,
+            detail: format!("`{}` is missing: what is to be written into {}", Self::VALUE, self.method),
+        })
+    }
+}
+
 /// The device is not asked, or has not done it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {

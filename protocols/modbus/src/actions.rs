@@ -19,9 +19,6 @@ use crate::error::{Error, Exception};
 use crate::told::read;
 use crate::write::{One, SomeBits, Write};
 
-/// The one argument of a variable.
-const VALUE: &str = "value";
-
 /// How long an action waits for its turn on a connection that others use too, and a reading for its answer beyond the device's own timeouts.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -59,10 +56,10 @@ impl ModbusActions {
 
     fn write(&self, request: &Request) -> Result<Write, Refusal> {
         let variable = self.writable(&request.method)?;
-        let text = value(request)?;
+        let text = request.value()?;
         Write::new(variable, self.config.functions, text).map_err(|unfit| match unfit {
-            Unfit::WrongType(problem) => refusal(Reason::WrongType, format!("{VALUE}: {problem}")),
-            Unfit::OutOfRange(problem) => refusal(Reason::OutOfRange, format!("{VALUE}: {problem}")),
+            Unfit::WrongType(problem) => refusal(Reason::WrongType, format!("{}: {problem}", Request::VALUE)),
+            Unfit::OutOfRange(problem) => refusal(Reason::OutOfRange, format!("{}: {problem}", Request::VALUE)),
         })
     }
 
@@ -177,15 +174,6 @@ impl Actions for ModbusActions {
             timeout(limit, self.read_now(variable)).await.unwrap_or_else(late)
         })
     }
-}
-
-/// The value of the one argument.
-fn value(request: &Request) -> Result<&str, Refusal> {
-    if let Some((name, _)) = request.arguments.iter().find(|(name, _)| name != VALUE) {
-        return Err(refusal(Reason::UnknownArgument, format!("{name}: a variable takes the one argument `{VALUE}`")));
-    }
-    let value = request.arguments.first().map(|(_, value)| value.as_str());
-    value.ok_or_else(|| refusal(Reason::MissingArgument, format!("`{VALUE}` is missing: what is to be written into {}", request.method)))
 }
 
 fn refusal(reason: Reason, detail: String) -> Refusal {

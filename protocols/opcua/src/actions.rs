@@ -18,9 +18,6 @@ use crate::convert::{convert, status_text};
 use crate::offer::{Desk, Known, Offered};
 use crate::request;
 
-/// The one argument of a variable.
-const VALUE: &str = "value";
-
 /// The actions of one device.
 #[derive(Debug)]
 pub(crate) struct OpcuaActions {
@@ -77,13 +74,13 @@ impl OpcuaActions {
     }
 
     fn write(&self, known: &Known, request: &Request) -> Result<Option<Action>, Refusal> {
-        let text = value(request)?;
+        let text = request.value()?;
         let Some(place) = known.offer.as_ref().and_then(|offer| offer.places.get(&request.method)) else { return Ok(None) };
         let Some(writing) = &place.writing else { return Ok(None) };
         if let Some(why) = writing.forbidden {
             return Err(unknown(format!("{} ({}) cannot be written: {why}", request.method, place.node)));
         }
-        let value = given(VALUE, &writing.declared, text)?;
+        let value = given(Request::VALUE, &writing.declared, text)?;
         Ok(Some(Action::Write { node: place.node.clone(), value }))
     }
 
@@ -168,15 +165,6 @@ fn given(name: &str, declared: &Declared, text: &str) -> Result<Variant, Refusal
         Unfit::WrongType(problem) => refusal(Reason::WrongType, format!("{name}: {problem}")),
         Unfit::OutOfRange(problem) => refusal(Reason::OutOfRange, format!("{name}: {problem}")),
     })
-}
-
-/// The value of the one argument of a variable.
-fn value(request: &Request) -> Result<&str, Refusal> {
-    if let Some((name, _)) = request.arguments.iter().find(|(name, _)| name != VALUE) {
-        return Err(refusal(Reason::UnknownArgument, format!("{name}: a variable takes the one argument `{VALUE}`")));
-    }
-    let value = request.arguments.first().map(|(_, value)| value.as_str());
-    value.ok_or_else(|| refusal(Reason::MissingArgument, format!("`{VALUE}` is missing: what is to be written into {}", request.method)))
 }
 
 fn refusal(reason: Reason, detail: String) -> Refusal {

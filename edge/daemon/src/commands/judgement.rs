@@ -37,7 +37,8 @@ pub(crate) fn deadline(command: &Command, config: &Config) -> Result<i64, Refusa
     })
 }
 
-fn millis(duration: std::time::Duration) -> i64 {
+/// In the unit of deadlines.
+pub(crate) fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
 }
 

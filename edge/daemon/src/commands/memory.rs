@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use asset_stream::Event;
 use asset_stream::command::status::{Reason, Status};
+use asset_stream::command::{STATUS_MARK, has_mark};
 use edge_buffer::{Log, Read, Reader};
 use edge_mirror::commands::Places;
 use serde::{Deserialize, Serialize};
@@ -21,8 +22,6 @@ use super::index::{Entry, Index, Known, Name};
 
 const FILE: &str = "commands.json";
 const VERSION: u32 = 1;
-/// The ending of a status' `ID`, as it stands in every one of them.
-const MARK: &[u8] = b"_CMD.status\"";
 
 /// The last link of the chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +103,7 @@ pub(crate) fn recall(file: &Path, log: &Log, remember_ms: i64) -> Result<Memory,
 
 impl Memory {
     fn learn(&mut self, asset: &std::sync::Arc<str>, value: &[u8], remember_ms: i64) {
-        if !value.windows(MARK.len()).any(|window| window == MARK) {
+        if !has_mark(value, STATUS_MARK) {
             return;
         }
         let Ok(event) = Event::decode(value) else { return };

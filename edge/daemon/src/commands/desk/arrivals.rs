@@ -167,7 +167,7 @@ impl Desk {
     }
 
     pub(super) fn remember_ms(&self) -> i64 {
-        i64::try_from(self.config.longest_deadline.as_millis()).unwrap_or(i64::MAX / 4)
+        judgement::millis(self.config.longest_deadline)
     }
 
     /// The command is this edge's to handle.
